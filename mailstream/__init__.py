@@ -1,0 +1,1 @@
+"""The program: the outermost ring, where producers, pipeline and consumers meet."""

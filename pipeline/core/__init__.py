@@ -1,0 +1,1 @@
+"""The language that producers, pipeline and consumers share: events, topics, panes, deltas, families, errors."""

@@ -1,0 +1,129 @@
+"""What the engine hands to the pure steps, and what they hand back.
+
+The transport driver knows Kafka and transactions; enrich and fold know mail.  They meet
+in these types, so that neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(Protocol):
+    """One Kafka record as read (aiokafka's ``DefaultRecord`` satisfies it as it is)."""
+
+    @property
+    def offset(self) -> int:
+        """Place in the partition."""
+
+    @property
+    def timestamp(self) -> int | None:
+        """Kafka's record time, milliseconds since the epoch."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Record key."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Record value; None is a tombstone."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Record headers in order."""
+
+
+class OutRecord(NamedTuple):
+    """One record to be written."""
+
+    value: bytes
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+class Output(NamedTuple):
+    """Records for one partition of one topic."""
+
+    topic: str
+    partition: int
+    records: Sequence[OutRecord]
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one batch of a source partition turned into.
+
+    Everything in *outputs* and the offset after the batch are committed in one Kafka
+    transaction; *on_commit* is called once, after that commit succeeded, and is the only
+    place where a step may change its state.  A step that fails is called again with the
+    same records, so computing a result twice must give the same result.
+    """
+
+    outputs: Sequence[Output]
+    events: int = 0
+    on_commit: Callable[[], None] = field(default=_nothing)
+
+
+class SourceStep(Protocol):
+    """Phase 1, as the transport sees it.  One state per source partition."""
+
+    def open(self, tp: TopicPartition) -> None:
+        """Begin a partition with empty state; called on assignment, before any warm-up."""
+
+    def warm(self, tp: TopicPartition, seen: bytes) -> None:
+        """Take one value of ``mail.seen`` that was written by *tp*, oldest first."""
+
+    def on_batch(
+        self, tp: TopicPartition, records: Sequence[Record], start: int, end: int, now_ms: int
+    ) -> StepResult:
+        """Turn the records of log positions ``[start, end)`` into outputs.  Pure until ``on_commit``."""
+
+    def dead_letter(
+        self, tp: TopicPartition, record: Record, error: BaseException, now_ms: int
+    ) -> StepResult:
+        """Turn one record on which :meth:`on_batch` raised into a dead letter (and its seen run)."""
+
+    def close(self, tp: TopicPartition) -> None:
+        """Forget the partition's state: it was revoked or must be recovered."""
+
+
+class FoldStep(Protocol):
+    """Phase 2, as the transport sees it.  One state per partition of ``mail.deltas``."""
+
+    def open(self, partition: int) -> None:
+        """Begin a partition with empty panes; it re-folds and must not be exported."""
+
+    def fold(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
+        """Add the frames to the partition's panes.
+
+        Raises:
+            FrameVersionError: A frame is newer than this program.
+        """
+
+    def complete(self, partition: int) -> None:
+        """The fold has reached the last stable offset read at assignment: export it."""
+
+    def close(self, partition: int) -> None:
+        """Drop the partition's panes."""
+
+
+def header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:
+    """Return the first header called *name*, or None."""
+    return next((value for key, value in headers if key == name), None)
+
+
+Counts = Mapping[tuple[str, ...], int]
+"""Increments of one counter family, by label values."""

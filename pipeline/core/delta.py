@@ -1,0 +1,138 @@
+"""Delta frames: what one batch adds to the panes, as columns.
+
+All rows that one batch has for one partition of ``mail.deltas`` are one record.  A row is
+(family, key, event type, base pane) with its sums; rows of equal identity add up in any order,
+so the log of frames *is* the state.
+
+Layout, version 1, MessagePack of an array: ``[version, topic, partition, watermark_ms, families]``
+with ``families`` a list of ``[name, keys, key_index, event_type, pane, sums, last]``: *keys* the
+distinct joined keys (see ``families.KEY_SEPARATOR``); the others one little-endian column per row
+(``key_index`` u4, ``event_type`` u1 as in ``event.EVENT_TYPES``, ``pane`` u4 in units of 10 s,
+*sums* name to i8 column, *last* i8 column of the newest event time in ms, or empty).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.errors import FrameVersionError, InvariantError
+
+VERSION: Final = 1
+_READABLE: Final = frozenset({VERSION})
+
+KEY_INDEX: Final = np.dtype("<u4")
+EVENT_TYPE: Final = np.dtype("u1")
+PANE: Final = np.dtype("<u4")
+SUM: Final = np.dtype("<i8")
+
+
+class FamilyRows(msgspec.Struct, array_like=True, gc=False):
+    """The rows of one family in one frame, all columns of equal length."""
+
+    family: str
+    keys: list[str]
+    key_index: bytes
+    event_type: bytes
+    pane: bytes
+    sums: dict[str, bytes]
+    last: bytes = b""
+
+    @classmethod
+    def of(
+        cls,
+        family: str,
+        keys: Sequence[str],
+        key_index: NDArray[Any],
+        event_type: NDArray[Any],
+        pane: NDArray[Any],
+        sums: dict[str, NDArray[Any]],
+        last: NDArray[Any] | None = None,
+    ) -> FamilyRows:
+        """Build from columns; *pane* is in units of 10 s."""
+        return cls(
+            family,
+            list(keys),
+            key_index.astype(KEY_INDEX, copy=False).tobytes(),
+            event_type.astype(EVENT_TYPE, copy=False).tobytes(),
+            pane.astype(PANE, copy=False).tobytes(),
+            {name: column.astype(SUM, copy=False).tobytes() for name, column in sums.items()},
+            b"" if last is None else last.astype(SUM, copy=False).tobytes(),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.event_type)
+
+    def column_key_index(self) -> NDArray[np.uint32]:
+        """Return the place of each row's key in *keys*."""
+        return np.frombuffer(self.key_index, KEY_INDEX)
+
+    def column_event_type(self) -> NDArray[np.uint8]:
+        """Return each row's event type number."""
+        return np.frombuffer(self.event_type, EVENT_TYPE)
+
+    def column_pane(self) -> NDArray[np.uint32]:
+        """Return each row's base pane, in units of 10 s since the epoch."""
+        return np.frombuffer(self.pane, PANE)
+
+    def column_sum(self, name: str) -> NDArray[np.int64]:
+        """Return each row's sum called *name*; zeros if the writer did not know it."""
+        column = self.sums.get(name)
+        return np.zeros(len(self), SUM) if column is None else np.frombuffer(column, SUM)
+
+    def column_last(self) -> NDArray[np.int64] | None:
+        """Return each row's newest event time in ms, or None."""
+        return np.frombuffer(self.last, SUM) if self.last else None
+
+
+class DeltaFrame(msgspec.Struct, array_like=True, gc=False):
+    """One record of ``mail.deltas``."""
+
+    version: int
+    topic: str
+    partition: int
+    watermark_ms: int
+    """Highest ``received`` that the source partition had committed with this batch."""
+    families: list[FamilyRows]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(DeltaFrame).decode
+_decode_any = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def encode_frame(frame: DeltaFrame) -> bytes:
+    """Return the record value of *frame*."""
+    return _encode(frame)
+
+
+def decode_frame(value: bytes) -> DeltaFrame:
+    """Return the frame of a record value.
+
+    Raises:
+        FrameVersionError: The frame was written by a newer (or long gone) program.
+        InvariantError: The bytes are no frame: ``mail.deltas`` was written by someone else.
+    """
+    try:
+        frame = _decode(value)
+    except msgspec.MsgspecError as exc:
+        version = _version(value)
+        if version is not None and version not in _READABLE:
+            raise FrameVersionError(f"delta frame of version {version}") from exc
+        raise InvariantError(f"not a delta frame: {exc}") from exc
+    if frame.version not in _READABLE:
+        raise FrameVersionError(f"delta frame of version {frame.version}")
+    return frame
+
+
+def _version(value: bytes) -> int | None:
+    try:
+        fields = _decode_any(value)
+    except msgspec.MsgspecError:
+        return None
+    return fields[0] if fields and isinstance(fields[0], int) else None

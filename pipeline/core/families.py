@@ -1,0 +1,233 @@
+"""The table of families: what is counted, by which key, and under which metric name.
+
+Enrich, fold, exporter, docs and tests all read this table; nothing else names a family.
+
+A *family* is a key (one or more ``MailEvent`` fields) whose events are added up per
+``event_type`` and pane.  Its *sums* are the numbers added; its *exports* are the gauges shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+KEY_SEPARATOR: Final = "\x1f"
+"""Joins the fields of a key in frames and on the board; never part of a value."""
+
+NO_VALUE: Final = "none"
+"""Stands for an absent field where the family's *defaults* allow it."""
+
+FAILURE_TYPES: Final = ("deferred", "bounced", "rejected")
+
+MAIL_TYPES: Final = (
+    "sent",
+    "delivered",
+    "deferred",
+    "bounced",
+    "rejected",
+    "received",
+    "expired",
+    "complained",
+    "bounced_late",
+)
+
+
+class Mail(StrEnum):
+    """Which events a family counts."""
+
+    CUSTOMER = "customer"
+    """Outbound mail that is neither a DSN nor a probe."""
+    ALL = "all"
+    """Every mail event; never logins or probe outcomes."""
+
+
+class Sum(StrEnum):
+    """What is added up in a family, beside which events it counts."""
+
+    COUNT = "count"
+    """Events."""
+    RECIPIENTS = "recipients"
+    """Recipients of messages accepted for sending (see :func:`counts_volume`)."""
+    BYTES = "bytes"
+    """Bytes of messages accepted for sending (see :func:`counts_volume`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One sliding-window gauge made from a family."""
+
+    metric: str
+    help: str
+    sum: Sum = Sum.COUNT
+    by_event_type: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row of the table."""
+
+    name: str
+    fields: tuple[str, ...]
+    """``MailEvent`` fields of the key, in the order of the key."""
+    labels: tuple[str, ...]
+    """Label names of *fields*, in the same order."""
+    mail: Mail
+    exports: tuple[Export, ...]
+    event_types: tuple[str, ...] = MAIL_TYPES
+    sums: tuple[Sum, ...] = (Sum.COUNT,)
+    defaults: tuple[str, ...] = ()
+    """Fields that count as ``none`` when absent; any other absent field means no contribution."""
+    bounded: tuple[str, ...] = ()
+    """Fields whose values are a small closed set: they keep their value under ``_other``."""
+    last_event: str | None = None
+    """Metric that shows the newest event time of each key and type, in seconds."""
+
+
+FAMILIES: Final = (
+    Family(
+        name="user",
+        fields=("user",),
+        labels=("user",),
+        mail=Mail.CUSTOMER,
+        sums=(Sum.COUNT, Sum.RECIPIENTS, Sum.BYTES),
+        exports=(
+            Export(
+                "mail_user_events",
+                "Events of customer mail by accountable sender; delivered, bounced and expired are per recipient, deferred per attempt and recipient, sent and rejected per message.",
+            ),
+            Export(
+                "mail_user_recipients",
+                "Recipients of messages accepted for sending, by accountable sender.",
+                Sum.RECIPIENTS,
+                by_event_type=False,
+            ),
+            Export(
+                "mail_user_bytes",
+                "Bytes of messages accepted for sending, by accountable sender.",
+                Sum.BYTES,
+                by_event_type=False,
+            ),
+        ),
+    ),
+    Family(
+        name="ip",
+        fields=("sending_ip",),
+        labels=("ip",),
+        mail=Mail.CUSTOMER,
+        exports=(
+            Export(
+                "mail_ip_events",
+                "Events of customer mail by the address of ours that it left from; per recipient, deferred per attempt and recipient, sent per message.",
+            ),
+        ),
+        last_event="mail_ip_last_event_timestamp_seconds",
+    ),
+    Family(
+        name="ip_provider",
+        fields=("sending_ip", "provider"),
+        labels=("ip", "provider"),
+        mail=Mail.CUSTOMER,
+        exports=(
+            Export(
+                "mail_ip_provider_events",
+                "Events of customer mail by sending address and receiving provider; per recipient, deferred per attempt and recipient.",
+            ),
+        ),
+        bounded=("provider",),
+    ),
+    Family(
+        name="failure",
+        fields=("sending_ip", "provider", "bounce_class"),
+        labels=("ip", "provider", "bounce_class"),
+        mail=Mail.CUSTOMER,
+        event_types=FAILURE_TYPES,
+        exports=(
+            Export(
+                "mail_failures",
+                "Failed deliveries of customer mail by sending address (none: no connection was made), provider and class; bounced per recipient, deferred per attempt and recipient, rejected per message.",
+            ),
+        ),
+        defaults=("sending_ip",),
+        bounded=("provider", "bounce_class"),
+    ),
+    Family(
+        name="domain",
+        fields=("from_domain",),
+        labels=("domain",),
+        mail=Mail.CUSTOMER,
+        exports=(
+            Export(
+                "mail_domain_events",
+                "Events of customer mail by sender domain; per recipient, deferred per attempt and recipient, sent and rejected per message.",
+            ),
+        ),
+    ),
+    Family(
+        name="destination",
+        fields=("to_domain",),
+        labels=("domain",),
+        mail=Mail.CUSTOMER,
+        exports=(
+            Export(
+                "mail_destination_events",
+                "Events of customer mail by recipient domain; per recipient, deferred per attempt and recipient.",
+            ),
+        ),
+    ),
+    Family(
+        name="destination_failure",
+        fields=("to_domain", "bounce_class"),
+        labels=("domain", "bounce_class"),
+        mail=Mail.CUSTOMER,
+        event_types=FAILURE_TYPES,
+        exports=(
+            Export(
+                "mail_destination_failures",
+                "Failed deliveries of customer mail by recipient domain and class; bounced per recipient, deferred per attempt and recipient.",
+                by_event_type=False,
+            ),
+        ),
+        bounded=("bounce_class",),
+    ),
+    Family(
+        name="node",
+        fields=("mta_node", "zone", "direction"),
+        labels=("node", "zone", "direction"),
+        mail=Mail.ALL,
+        exports=(
+            Export(
+                "mail_node_events",
+                "Events of all mail, DSNs and probes included, by MTA node, zone (none: not told) and direction; units as in mail_user_events.",
+            ),
+        ),
+        defaults=("zone",),
+        bounded=("direction",),
+    ),
+    Family(
+        name="client_ip",
+        fields=("client_ip", "direction"),
+        labels=("ip", "direction"),
+        mail=Mail.ALL,
+        exports=(
+            Export(
+                "mail_client_ip_events",
+                "Events of all mail, DSNs and probes included, by submitting address and direction; units as in mail_user_events.",
+            ),
+        ),
+        bounded=("direction",),
+    ),
+)
+"""Every family.  Frames carry names, so rows may be added, removed and reordered."""
+
+FAMILY: Final = {family.name: family for family in FAMILIES}
+
+SOURCES_WITHOUT_SENT: Final = frozenset({"cpanel"})
+"""Sources that report outcomes only: their recipients and bytes are taken from outcomes."""
+
+
+def counts_volume(source: str, event_type: str) -> bool:
+    """Tell whether an event of this kind adds to recipients and bytes."""
+    if source in SOURCES_WITHOUT_SENT:
+        return event_type in ("delivered", "bounced")
+    return event_type == "sent"

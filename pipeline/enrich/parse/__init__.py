@@ -1,0 +1,1 @@
+"""One parser per source: its JSON to a MailEvent."""

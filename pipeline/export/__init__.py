@@ -1,0 +1,1 @@
+"""What the worker shows: Prometheus metrics and health."""

@@ -1,0 +1,1 @@
+"""Phase 2, pure: delta frames to panes and sliding windows."""

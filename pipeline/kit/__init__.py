@@ -1,0 +1,1 @@
+"""What every process needs: settings, logs, clock, retry, Kafka clients, telemetry, service life cycle."""

@@ -1,0 +1,1 @@
+"""The engine: Faust driven by record batches, one Kafka transaction per batch."""
