@@ -120,7 +120,7 @@ def decode_frame(value: bytes) -> DeltaFrame:
     """
     try:
         frame = _decode(value)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         version = _version(value)
         if version is not None and version not in _READABLE:
             raise FrameVersionError(f"delta frame of version {version}") from exc
@@ -133,6 +133,6 @@ def decode_frame(value: bytes) -> DeltaFrame:
 def _version(value: bytes) -> int | None:
     try:
         fields = _decode_any(value)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return fields[0] if fields and isinstance(fields[0], int) else None

@@ -64,7 +64,7 @@ def decode_run(value: bytes) -> SeenRun:
     """
     try:
         run = _decode(value)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
         raise InvariantError(f"not a seen run: {exc}") from exc
     if run.version != VERSION:
         raise FrameVersionError(f"seen run of version {run.version}")
