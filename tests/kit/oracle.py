@@ -1,0 +1,292 @@
+"""The recount: what the metrics must say, worked out from the posted events in the plainest way.
+
+Written from the contracts alone.  It shares no code with enrich, fold, the family table or the
+pane arithmetic: it is slow, and obviously right.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
+
+LABELS = {
+    "mail_user_events": ("user", "event_type"),
+    "mail_user_recipients": ("user",),
+    "mail_user_bytes": ("user",),
+    "mail_ip_events": ("ip", "event_type"),
+    "mail_ip_provider_events": ("ip", "provider", "event_type"),
+    "mail_failures": ("ip", "provider", "event_type", "bounce_class"),
+    "mail_domain_events": ("domain", "event_type"),
+    "mail_destination_events": ("domain", "event_type"),
+    "mail_destination_failures": ("domain", "bounce_class"),
+    "mail_node_events": ("node", "zone", "direction", "event_type"),
+    "mail_client_ip_events": ("ip", "direction", "event_type"),
+}
+"""Labels of every windowed metric, ``window`` apart."""
+
+KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction"})
+"""Labels of a small closed set of values: they keep theirs when a key is summed under ``_other``."""
+
+FAILURES = ("deferred", "bounced", "rejected")
+NOT_MAIL = ("auth_succeeded", "auth_failed", "probe")
+
+
+class Posted(NamedTuple):
+    """One event as it was posted: a copy counts as posted too."""
+
+    event: Mapping[str, Any]
+    source: str
+    received_ms: int
+    position: int = 0
+    """Its place in the posted batch: part of the identity of an event that has no other."""
+
+
+class Series(NamedTuple):
+    """One time series without its window: *values* stand as in :data:`LABELS`."""
+
+    metric: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One distinct event and what it is attributed to."""
+
+    source: str
+    event_type: str
+    event_ms: int
+    late: bool
+    direction: str
+    is_dsn: bool
+    is_probe: bool
+    user: str | None
+    from_domain: str | None
+    to_domain: str | None
+    sending_ip: str | None
+    client_ip: str | None
+    node: str | None
+    zone: str
+    provider: str | None
+    bounce_class: str | None
+    recipients: int
+    size_bytes: int
+
+
+PROVIDERS = {
+    "gmail.com": "google",
+    "googlemail.com": "google",
+    "outlook.com": "microsoft",
+    "hotmail.com": "microsoft",
+    "yahoo.com": "yahoo",
+    "icloud.com": "apple",
+}
+"""Recipient domains of the tests' traffic; every other one is ``other``."""
+
+MX_PROVIDERS = {"google.com": "google", "protection.outlook.com": "microsoft"}
+
+
+class Recount:
+    """The distinct ones of some posted events, and every number that follows from them."""
+
+    def __init__(self, posted: Iterable[Posted], classes: Mapping[tuple[int, str], str]) -> None:
+        """Count *posted*, in the order in which the log holds them.
+
+        Args:
+            posted: Every posted event, copies included.
+            classes: The bounce class of each (reply code, reply text) that the traffic uses.
+        """
+        first: dict[object, Posted] = {}
+        total = 0
+        for total, one in enumerate(posted, 1):  # noqa: B007  the last number is the count
+            first.setdefault(identity(one), one)
+        self.posted = list(first.values())
+        self.copies = total - len(first)
+        self.facts = [attribute(one, classes) for one in self.posted]
+        self._sums: dict[Series, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for fact in self.facts:
+            if not fact.late:
+                pane = fact.event_ms // (10 * SECOND)
+                for series, amount in contributions(fact):
+                    self._sums[series][pane] += amount
+
+    def at(
+        self, now_ms: int, windows: Mapping[str, int] = WINDOWS
+    ) -> dict[tuple[str, Series], int]:
+        """Return every value above zero that ``/metrics`` shows at *now_ms*, by window and series."""
+        shown: dict[tuple[str, Series], int] = {}
+        for window, length in windows.items():
+            first, end = span(length, now_ms)
+            for series, panes in self._sums.items():
+                value = sum(n for pane, n in panes.items() if first <= pane * 10 * SECOND < end)
+                if value:
+                    shown[window, series] = value
+        return shown
+
+    def newest(self) -> dict[tuple[str, str], int]:
+        """Return the newest event time in ms of customer mail by (sending address, event type)."""
+        newest: dict[tuple[str, str], int] = {}
+        for fact in self.facts:
+            if is_customer(fact) and fact.sending_ip is not None and not fact.late:
+                key = fact.sending_ip, fact.event_type
+                newest[key] = max(newest.get(key, 0), fact.event_ms)
+        return newest
+
+
+def span(length: int, now_ms: int) -> tuple[int, int]:
+    """Return the event times ``[first, end)`` that a window of *length* ms shows at *now_ms*.
+
+    It shows the panes of g ms whose start lies in ``(p - length, p]``, p being the start of the
+    pane that holds now, g being 10 s up to 5 minutes and 1 minute up to an hour.
+    """
+    g = 10 * SECOND if length <= 5 * MINUTE else MINUTE
+    p = now_ms - now_ms % g
+    return p - length + g, p + g
+
+
+def identity(one: Posted) -> object:
+    """Return what makes two posted events the same event."""
+    event = one.event
+    if event.get("event_id"):
+        return one.source, event["event_id"]
+    body = json.dumps(event, sort_keys=True)
+    if event.get("queue_id") or event.get("seq"):
+        return one.source, body
+    return one.source, body, one.position
+
+
+def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
+    """Return who and what the event is attributed to."""
+    event = one.event
+    happened = event_time(event["timestamp"])
+    late = one.received_ms - happened > 24 * HOUR
+    if happened - one.received_ms > 5 * MINUTE:
+        happened = one.received_ms
+    direction = event.get("direction") or {"zonemta": "outbound", "haraka": "inbound"}[one.source]
+    sender = event.get("from_address", event.get("from"))
+    is_dsn = bool(event.get("is_dsn")) or sender in ("", "<>") or event.get("zone") == "bounces"
+    bounce_class = None
+    if event["event_type"] in FAILURES:
+        bounce_class = classes.get((event["response_code"], event["response_message"]))
+    return Fact(
+        source=one.source,
+        event_type=event["event_type"],
+        event_ms=happened,
+        late=late,
+        direction=direction,
+        is_dsn=is_dsn,
+        is_probe=bool(event.get("is_probe")),
+        user=accountable(event) if direction == "outbound" and not is_dsn else None,
+        from_domain=event.get("from_domain") or domain_of(sender),
+        to_domain=event.get("to_domain"),
+        sending_ip=event.get("sending_ip", event.get("source_ip")),
+        client_ip=event.get("client_ip"),
+        node=event.get("mta_node", event.get("hostname")),
+        zone=event.get("zone", "none"),
+        provider=provider_of(event.get("mx_host"), event.get("to_domain")),
+        bounce_class=bounce_class,
+        recipients=event.get("recipients", 1),
+        size_bytes=event.get("size_bytes", 0),
+    )
+
+
+def event_time(timestamp: str | float) -> int:
+    """Return the event time in ms of an RFC 3339 time or of seconds since the epoch."""
+    if isinstance(timestamp, str):
+        return round(datetime.fromisoformat(timestamp).timestamp() * SECOND)
+    return round(timestamp * SECOND)
+
+
+def accountable(event: Mapping[str, Any]) -> str | None:
+    """Return the accountable sender of an outbound event, or None where it can't be told."""
+    if event.get("user"):
+        return re.sub(r"\[.*\]$", "", event["user"])
+    sender = event.get("from_user") or event.get("from_address") or event.get("from")
+    if not sender:
+        return None
+    if "@" not in sender:
+        if not event.get("from_domain"):
+            return None
+        sender = f"{sender}@{event['from_domain']}"
+    return unwrapped(sender)
+
+
+def unwrapped(address: str) -> str:
+    """Return the address that SRS or BATV has wrapped.
+
+    ``SRS0=hash=day=domain=local@forwarder`` and ``prvs=tag=local@domain``.
+    """
+    srs = re.fullmatch(r"SRS0[=+-][^=]*=[^=]*=([^=]+)=(.+)@[^@]+", address, re.IGNORECASE)
+    if srs:
+        return f"{srs[2]}@{srs[1]}"
+    batv = re.fullmatch(r"prvs=[^=]*=(.+@[^@]+)", address, re.IGNORECASE)
+    return batv[1] if batv else address
+
+
+def domain_of(address: str | None) -> str | None:
+    """Return what stands behind the ``@``."""
+    return address.rpartition("@")[2] if address and "@" in address else None
+
+
+def provider_of(mx_host: str | None, to_domain: str | None) -> str | None:
+    """Return whose mailbox it was for: by the MX host, else by the recipient's domain."""
+    for suffix, provider in MX_PROVIDERS.items():
+        if mx_host and mx_host.endswith("." + suffix):
+            return provider
+    if to_domain is None and mx_host is None:
+        return None
+    return PROVIDERS.get(to_domain or "", "other")
+
+
+def is_customer(fact: Fact) -> bool:
+    """Tell customer mail: outbound, neither a DSN nor a probe."""
+    outbound = fact.direction == "outbound" and not fact.is_dsn and not fact.is_probe
+    return outbound and fact.event_type not in NOT_MAIL
+
+
+def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
+    """Yield what one event adds, and to which series; an absent part of a key adds nothing."""
+    kind = fact.event_type
+    if kind in NOT_MAIL:
+        return
+    if is_customer(fact):
+        yield from customer_contributions(fact)
+    if fact.node is not None:
+        values = fact.node, fact.zone, fact.direction, kind
+        yield Series("mail_node_events", values), 1
+    if fact.client_ip is not None:
+        yield Series("mail_client_ip_events", (fact.client_ip, fact.direction, kind)), 1
+
+
+def customer_contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
+    """Yield what one event of customer mail adds."""
+    kind = fact.event_type
+    if fact.user is not None:
+        yield Series("mail_user_events", (fact.user, kind)), 1
+        if kind == "sent":
+            yield Series("mail_user_recipients", (fact.user,)), fact.recipients
+            yield Series("mail_user_bytes", (fact.user,)), fact.size_bytes
+    if fact.sending_ip is not None:
+        yield Series("mail_ip_events", (fact.sending_ip, kind)), 1
+        if fact.provider is not None:
+            yield Series("mail_ip_provider_events", (fact.sending_ip, fact.provider, kind)), 1
+    if fact.from_domain is not None:
+        yield Series("mail_domain_events", (fact.from_domain, kind)), 1
+    if fact.to_domain is not None:
+        yield Series("mail_destination_events", (fact.to_domain, kind)), 1
+    if kind in FAILURES and fact.bounce_class is not None:
+        if fact.provider is not None:
+            ip = "none" if fact.sending_ip is None else fact.sending_ip
+            yield Series("mail_failures", (ip, fact.provider, kind, fact.bounce_class)), 1
+        if fact.to_domain is not None:
+            yield Series("mail_destination_failures", (fact.to_domain, fact.bounce_class)), 1
