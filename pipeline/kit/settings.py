@@ -1,0 +1,336 @@
+"""Every setting, declared once: the models are the documentation (see ``docs/configuration.md``).
+
+The models check single values; what one setting means for another is in ``settings_checks``,
+and files, environment variables and secrets are read in ``settings_load``.  Durations are int
+milliseconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.core.event import RESERVED_VALUES
+from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length
+from pipeline.core.topics import TOPICS, Topic, TopicNames
+from pipeline.kit.values import (
+    Address,
+    AddressValue,
+    Duration,
+    Items,
+    Kind,
+    NetworkValue,
+    PathValue,
+    duration_text,
+    unusable,
+)
+
+HASH_KEY_VARIABLE: Final = "MAILSTREAM_HASH_KEY"
+"""The one variable that the built-in defaults refer to; it may be unset."""
+
+SOURCES: Final = ("zonemta", "haraka")
+"""Sources that hook events may name."""
+
+_MAX_NAME: Final = 64
+_SECOND_MS: Final = 1000
+_WINDOW: Final = "a window of at most 24h: a multiple of 10s up to 5m, of 1m up to 1h, of 5m above"
+_PREFIX: Final = (
+    "letters, digits, dots, dashes and underscores, ending with one dot, at most 200 characters"
+)
+_NAME: Final = "1 to 64 printable characters without spaces, other than " + " and ".join(
+    sorted(RESERVED_VALUES)
+)
+_KEY_TEXT: Final = "printable ASCII characters without spaces"
+
+
+def _window(ms: int) -> int:
+    try:
+        pane_length(ms)
+    except ValueError as exc:
+        raise unusable(_WINDOW) from exc
+    return ms
+
+
+def _windows(windows: tuple[int, ...]) -> tuple[int, ...]:
+    if not windows or len(set(windows)) < len(windows):
+        raise unusable("at least one window, each once")
+    return tuple(sorted(windows))
+
+
+def _prefix(text: str) -> str:
+    legal = all(char.isascii() and (char.isalnum() or char in "._-") for char in text)
+    if not legal or not text.endswith(".") or text.endswith("..") or not 1 < len(text) <= 200:
+        raise unusable(_PREFIX)
+    if text.startswith("."):
+        raise unusable(_PREFIX)
+    return text
+
+
+def _name(text: str) -> str:
+    if not 0 < len(text) <= _MAX_NAME or not text.isprintable() or " " in text:
+        raise unusable(_NAME)
+    if text in RESERVED_VALUES:
+        raise unusable(_NAME)
+    return text
+
+
+def _visible(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise unusable(_KEY_TEXT)
+    return secret
+
+
+def _filled(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value():
+        raise unusable("text that is not empty")
+    return secret
+
+
+def _bootstrap(text: str) -> str:
+    try:
+        ports = [Address.parse(server.strip()).port for server in text.split(",")]
+    except ValueError as exc:
+        raise unusable("host:port, or several with commas between") from exc
+    if 0 in ports:
+        raise unusable("host:port with a port of 1 to 65535")
+    return ",".join(server.strip() for server in text.split(","))
+
+
+def _between(lowest_ms: int, highest_ms: int) -> Callable[[int], int]:
+    expected = f"a duration of {duration_text(lowest_ms)} to {duration_text(highest_ms)}"
+
+    def check(ms: int) -> int:
+        if not lowest_ms <= ms <= highest_ms:
+            raise unusable(expected)
+        return ms
+
+    return check
+
+
+RETENTION_KEYS: Final = tuple(dict.fromkeys(topic.retention_key for topic in TOPICS))
+
+
+def _retention_key(text: str) -> str:
+    if text not in RETENTION_KEYS:
+        raise PydanticCustomError("unknown_key", "unknown key", {"known": RETENTION_KEYS})
+    return text
+
+
+Window = Annotated[Duration, AfterValidator(_window), Kind("duration", _WINDOW)]
+Name = Annotated[str, AfterValidator(_name), Kind("name", _NAME)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_visible)]
+Secret = Annotated[SecretStr, AfterValidator(_filled)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        use_attribute_docstrings=False,
+        hide_input_in_errors=True,
+    )
+
+
+class KafkaSettings(Section):
+    """How Kafka is reached; the keys mean what they mean in Kafka's own clients."""
+
+    bootstrap_servers: Annotated[str, AfterValidator(_bootstrap)] | None = Field(
+        default=None,
+        description="Brokers as `host:port`, with commas between; null: the local broker that "
+        "`mailstream kafka start` and `mailstream run` start.",
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT", description="How to talk to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        default="PLAIN", description="How to log in, when the protocol is SASL_PLAINTEXT or SASL_SSL."
+    )
+    sasl_username: str | None = Field(default=None, description="Name to log in with.")
+    sasl_password: Secret | None = Field(default=None, description="Password to log in with.")
+    ssl_cafile: PathValue | None = Field(
+        default=None, description="Certificates (PEM) to trust; null: those of the system."
+    )
+    ssl_certfile: PathValue | None = Field(default=None, description="Client certificate (PEM).")
+    ssl_keyfile: PathValue | None = Field(default=None, description="Key (PEM) of the client certificate.")
+
+
+RetentionKey = Annotated[str, AfterValidator(_retention_key)]
+Retention = Annotated[Duration, AfterValidator(_between(MINUTE_MS, 3650 * DAY_MS))]
+_SEEN_SLACK_MS: Final = HOUR_MS
+
+
+class TopicSettings(Section):
+    """The topics that `mailstream topics create` and `mailstream run` create."""
+
+    prefix: Annotated[str, AfterValidator(_prefix), Kind("prefix", _PREFIX)] = Field(
+        default="mail.",
+        description="Begins every topic name; without its dot it also begins the consumer group "
+        "and the transactional ids.",
+    )
+    partitions: int = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Partitions of every topic, fixed once chosen; 12 to 48 on a cluster.",
+    )
+    replication_factor: int = Field(
+        default=1, ge=1, le=32, description="Copies of every partition; 3 on a cluster."
+    )
+    retention: dict[RetentionKey, Retention] = Field(
+       default= default_factory=dict,
+        description="How long records are kept, by topic: " + ", ".join(RETENTION_KEYS) + ".",
+    )
+    retention_bytes: dict[RetentionKey, Annotated[int, Field(ge=1)]] = Field(
+       default= default_factory=dict,
+        description="Bytes kept per partition, by topic as in `retention`; absent: no limit.",
+    )
+
+    @property
+    def names(self) -> TopicNames:
+        """Return the full topic names under the prefix."""
+        return TopicNames(self.prefix)
+
+
+class ApiKey(Section):
+    """One sender of events; a bare string is the key of origin `default`."""
+
+    name: Name = Field(description="The `origin` of the events posted with it.")
+    key: HeaderSecret = Field(description="What the sender puts into the header `X-API-Key`.")
+    sources: Items[Literal["zonemta", "haraka"]] = Field(
+        default=SOURCES, min_length=1, description="Sources that it may post for."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, value: Any) -> Any:
+        return {"name": "default", "key": value} if isinstance(value, str) else value
+
+
+class Listener(Section):
+    """What every HTTP listener has."""
+
+    allow: Items[NetworkValue] = Field(
+        default=(), description="Networks that may connect; empty: any, where credentials are set."
+    )
+    tls_cert: PathValue | None = Field(default=None, description="Certificate chain (PEM); null: no TLS.")
+    tls_key: PathValue | None = Field(default=None, description="Key (PEM) of the certificate.")
+
+
+class IngestSettings(Listener):
+    """The HTTP service that hooks and agents post events to."""
+
+    listen: AddressValue = Field(
+        default=Address("127.0.0.1", 9780), description="Where it listens; port 0: any free one."
+    )
+    api_keys: Items[ApiKey] = Field(
+        default=(), description="Keys of senders: a text, or `{name, key, sources}`; empty: no key needed."
+    )
+    max_body_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Largest body taken.")
+    max_inflated_bytes: int = Field(
+        default=32 << 20, ge=1024, le=1 << 30, description="Largest body after gzip is undone."
+    )
+    max_batch_events: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most events in one batch."
+    )
+    buffer_bytes: int = Field(
+        default=64 << 20,
+        ge=1 << 20,
+        le=16 << 30,
+        description="Most bytes of events held while Kafka has not acknowledged them.",
+    )
+
+
+class PipelineSettings(Section):
+    """Enriching, counting and windows."""
+
+    windows: Annotated[Items[Window], AfterValidator(_windows)] = Field(
+        default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS), description=f"Sliding windows shown; each {_WINDOW}."
+    )
+    commit_interval: Annotated[Duration, AfterValidator(_between(10, 5 * _SECOND_MS))] = Field(
+        default=_SECOND_MS, description="Longest time that one transaction collects records."
+    )
+    dedupe_horizon: Annotated[Duration, AfterValidator(_between(MINUTE_MS, 7 * DAY_MS))] = Field(
+        default=6 * HOUR_MS, description="How long an event id is remembered."
+    )
+    dedupe_max_ids: int = Field(
+        default=20_000_000,
+        ge=1000,
+        le=1_000_000_000,
+        description="Most event ids remembered per worker, 12 bytes each; more shorten the horizon.",
+    )
+    top_keys: int = Field(
+        default=500, ge=1, le=100_000, description="Keys per family that keep their name in `/metrics`."
+    )
+
+
+class MetricsSettings(Listener):
+    """The worker's `/metrics`, `/health` and `/ready`."""
+
+    listen: AddressValue = Field(
+        default=Address("127.0.0.1", 9781),
+        description="Where worker 1 listens, worker i at this port + 10 + i; port 0: any free one.",
+    )
+    username: str | None = Field(default=None, min_length=1, description="Name for basic auth.")
+    password: Secret | None = Field(default=None, description="Password for basic auth.")
+
+
+class PrivacySettings(Section):
+    """What is done to personal fields before anything is stored."""
+
+    keep_recipients: bool = Field(
+        default=False, description="Keep recipient addresses as they are instead of `<hash>@domain`."
+    )
+    hash_key: Secret | None = Field(
+        default=None,
+        description="Key of the hashes. By default the environment variable "
+        f"`{HASH_KEY_VARIABLE}`, else a random key made once in `data_dir`.",
+    )
+    pseudonymise: Items[Literal["user", "client_ip"]] = Field(
+        default=(), description="Fields that are hashed too: user, client_ip."
+    )
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    data_dir: PathValue = Field(
+        default=Path(".mailstream"),
+        description="Folder for everything that this machine keeps; a relative path counts from "
+        "the configuration file's folder.",
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicSettings = TopicSettings()
+    ingest: IngestSettings = IngestSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    expected_origins: Items[Name] = Field(
+        default=(), description="Origins whose silence must show in the metrics."
+    )
+
+    def retention_ms(self, topic: Topic) -> int:
+        """Return how long *topic* keeps its records: as configured, else as declared."""
+        if topic.retention_key in self.topics.retention:
+            return self.topics.retention[topic.retention_key]
+        if topic.retention_ms is None:
+            return self.pipeline.dedupe_horizon + _SEEN_SLACK_MS
+        return topic.retention_ms
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Return the settings of *path*, else of ``$MAILSTREAM_CONFIG``, ``./mailstream.yaml`` or none.
+
+    Raises:
+        ConfigError: All mistakes, each naming file, key and what was expected.
+    """
+    from pipeline.kit.settings_load import load_settings  # noqa: PLC0415  it needs these models
+
+    return load_settings(path, environ)
