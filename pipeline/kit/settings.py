@@ -151,7 +151,8 @@ class KafkaSettings(Section):
         default="PLAINTEXT", description="How to talk to the brokers."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="PLAIN", description="How to log in, when the protocol is SASL_PLAINTEXT or SASL_SSL."
+        default="PLAIN",
+        description="How to log in, when the protocol is SASL_PLAINTEXT or SASL_SSL.",
     )
     sasl_username: str | None = Field(default=None, description="Name to log in with.")
     sasl_password: Secret | None = Field(default=None, description="Password to log in with.")
@@ -159,7 +160,9 @@ class KafkaSettings(Section):
         default=None, description="Certificates (PEM) to trust; null: those of the system."
     )
     ssl_certfile: PathValue | None = Field(default=None, description="Client certificate (PEM).")
-    ssl_keyfile: PathValue | None = Field(default=None, description="Key (PEM) of the client certificate.")
+    ssl_keyfile: PathValue | None = Field(
+        default=None, description="Key (PEM) of the client certificate."
+    )
 
 
 RetentionKey = Annotated[str, AfterValidator(_retention_key)]
@@ -185,11 +188,11 @@ class TopicSettings(Section):
         default=1, ge=1, le=32, description="Copies of every partition; 3 on a cluster."
     )
     retention: dict[RetentionKey, Retention] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description="How long records are kept, by topic: " + ", ".join(RETENTION_KEYS) + ".",
     )
     retention_bytes: dict[RetentionKey, Annotated[int, Field(ge=1)]] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description="Bytes kept per partition, by topic as in `retention`; absent: no limit.",
     )
 
@@ -220,7 +223,9 @@ class Listener(Section):
     allow: Items[NetworkValue] = Field(
         default=(), description="Networks that may connect; empty: any, where credentials are set."
     )
-    tls_cert: PathValue | None = Field(default=None, description="Certificate chain (PEM); null: no TLS.")
+    tls_cert: PathValue | None = Field(
+        default=None, description="Certificate chain (PEM); null: no TLS."
+    )
     tls_key: PathValue | None = Field(default=None, description="Key (PEM) of the certificate.")
 
 
@@ -231,9 +236,12 @@ class IngestSettings(Listener):
         default=Address("127.0.0.1", 9780), description="Where it listens; port 0: any free one."
     )
     api_keys: Items[ApiKey] = Field(
-        default=(), description="Keys of senders: a text, or `{name, key, sources}`; empty: no key needed."
+        default=(),
+        description="Keys of senders: a text, or `{name, key, sources}`; empty: no key needed.",
     )
-    max_body_bytes: int = Field(default=8 << 20, ge=1024, le=1 << 30, description="Largest body taken.")
+    max_body_bytes: int = Field(
+        default=8 << 20, ge=1024, le=1 << 30, description="Largest body taken."
+    )
     max_inflated_bytes: int = Field(
         default=32 << 20, ge=1024, le=1 << 30, description="Largest body after gzip is undone."
     )
@@ -252,7 +260,8 @@ class PipelineSettings(Section):
     """Enriching, counting and windows."""
 
     windows: Annotated[Items[Window], AfterValidator(_windows)] = Field(
-        default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS), description=f"Sliding windows shown; each {_WINDOW}."
+        default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS),
+        description=f"Sliding windows shown; each {_WINDOW}.",
     )
     commit_interval: Annotated[Duration, AfterValidator(_between(10, 5 * _SECOND_MS))] = Field(
         default=_SECOND_MS, description="Longest time that one transaction collects records."
@@ -267,7 +276,10 @@ class PipelineSettings(Section):
         description="Most event ids remembered per worker, 12 bytes each; more shorten the horizon.",
     )
     top_keys: int = Field(
-        default=500, ge=1, le=100_000, description="Keys per family that keep their name in `/metrics`."
+        default=500,
+        ge=1,
+        le=100_000,
+        description="Keys per family that keep their name in `/metrics`.",
     )
 
 
@@ -286,7 +298,8 @@ class PrivacySettings(Section):
     """What is done to personal fields before anything is stored."""
 
     keep_recipients: bool = Field(
-        default=False, description="Keep recipient addresses as they are instead of `<hash>@domain`."
+        default=False,
+        description="Keep recipient addresses as they are instead of `<hash>@domain`.",
     )
     hash_key: Secret | None = Field(
         default=None,
