@@ -175,8 +175,10 @@ class Varied:
         """Return one event as a Haraka plugin posts it: inbound mail."""
         kind = self._rnd.choices(("received", "rejected"), (8, 2))[0]
         event = self._named(kind)
-        event["hostname"] = f"mx-{self._made % 3}"
-        event["client_ip"] = f"198.51.100.{self._client() % 250}"
+        event["mta_node"] = f"mx-{self._made % 3}"
+        event["hostname"] = "host.elsewhere.example"
+        alias = self._rnd.choice(("client_ip", "source_ip"))
+        event[alias] = f"198.51.100.{self._client() % 250}"
         event["from"] = f"someone{self._user()}@elsewhere.example"
         event["to_domain"] = f"dom{self._user() % 20}.example.org"
         if kind == "rejected":
@@ -245,7 +247,7 @@ class Varied:
                 ("alt1.aspmx.l.google.com", "corp1.mail.protection.outlook.com", "mx.corp.example")
             )
         if kind not in ("rejected", "expired") or rnd.random() < 0.5:
-            event["sending_ip" if rnd.random() < 0.9 else "source_ip"] = f"10.1.1.{self._ip()}"
+            event["sending_ip"] = f"10.1.1.{self._ip()}"
         self._reply(event, kind)
         event["attempt"] = rnd.choice((1, 1, 1, 2, 3))
 

@@ -1,0 +1,282 @@
+"""A test stand: topics of its own, workers and ingest as real processes, and the verdict.
+
+The verdict is the one that counts: a committed reader of ``mail.events`` finds each distinct
+event of the raw topics once, and what the workers show equals the recount.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from tests.kit.kafka_read import read_events, read_posted
+from tests.kit.oracle import SECOND, Posted, Recount, Series
+from tests.kit.processes import Ingest, Worker, mailstream, wait_until
+from tests.kit.scrape import Page, differences, folded
+from tests.kit.traffic import CLASSES
+
+RAW = ("raw.zonemta", "raw.haraka")
+PANE = 10 * SECOND
+SETTLED = 1500
+"""A worker may show the pane before this long after it has ended, ms."""
+
+CAUGHT_UP_S = 90.0
+FOLDED_S = 60.0
+
+
+def now_ms() -> int:
+    """Return the wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+class Scrape(NamedTuple):
+    """One page, and a moment in the one base pane within which all of it was read."""
+
+    at_ms: int
+    page: Page
+
+
+class Stand:
+    """One prefix on one broker."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        folder: Path,
+        *,
+        partitions: int = 4,
+        pipeline: Mapping[str, Any] | None = None,
+        **sections: Mapping[str, Any],
+    ) -> None:
+        self.bootstrap, self.partitions = bootstrap, partitions
+        self.prefix = f"t{uuid.uuid4().hex[:12]}."
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "mailstream.yaml"
+        settings = {
+            "data_dir": str(folder),
+            "kafka": {"bootstrap_servers": bootstrap},
+            "topics": {"prefix": self.prefix, "partitions": partitions},
+            "ingest": {"listen": "127.0.0.1:0"},
+            "metrics": {"listen": "127.0.0.1:0"},
+            "pipeline": {"top_keys": 50_000, **(pipeline or {})},
+            **sections,
+        }
+        self.config.write_text(json.dumps(settings))
+        self.workers: dict[str, Worker] = {}
+        self._ingest: Ingest | None = None
+
+    def topic(self, name: str) -> str:
+        """Return the full name of a topic."""
+        return self.prefix + name
+
+    @property
+    def group(self) -> str:
+        """Return the consumer group of the workers."""
+        return self.prefix.rstrip(".") + "-pipeline"
+
+    @property
+    def raw(self) -> list[str]:
+        """Return the full names of the raw topics."""
+        return [self.topic(name) for name in RAW]
+
+    def create_topics(self) -> None:
+        """Create the topics as an operator would."""
+        command = mailstream("topics", "create", "--config", self.config)
+        subprocess.run(command, check=True, capture_output=True)
+
+    def delete_topics(self) -> None:
+        """Free the broker's disk."""
+        with suppress(KafkaError):  # a broker that is gone has taken them along
+            asyncio.run(self._delete_topics())
+
+    def worker(self, number: int = 1, script: Path | None = None) -> Worker:
+        """Return worker *number*, started."""
+        name = f"worker-{number}"
+        worker = self.workers.get(name)
+        if worker is None:
+            worker = self.workers[name] = Worker(name, self.config, self.folder, script)
+        if not worker.running:
+            worker.start()
+        return worker
+
+    def ingest(self) -> Ingest:
+        """Return the ingest service, started and answering."""
+        if self._ingest is None:
+            self._ingest = Ingest(self.config, self.folder)
+        if not self._ingest.running:
+            self._ingest.start()
+            self._ingest.wait_for("/health")
+        return self._ingest
+
+    def end(self) -> None:
+        """End every process."""
+        for program in (*self.workers.values(), self._ingest):
+            if program is not None:
+                program.end()
+
+    def running(self) -> list[Worker]:
+        """Return the workers that run."""
+        return [worker for worker in self.workers.values() if worker.running]
+
+    def scrape(self) -> Scrape | None:
+        """Return the page of all running workers, or None unless it fell into one base pane."""
+        before = now_ms()
+        texts = [worker.metrics() for worker in self.running()]
+        after = now_ms()
+        if before % PANE < SETTLED or before // PANE != after // PANE:
+            return None
+        pages = [text for text in texts if text is not None]
+        return Scrape(before, Page(pages)) if len(pages) == len(texts) else None
+
+    def wait_until_ready(self, *, within_s: float = CAUGHT_UP_S) -> None:
+        """Wait until every running worker has all its partitions open and folded."""
+        wait_until(
+            lambda: all(worker.ready() for worker in self.running()),
+            "all workers are ready",
+            within_s=within_s,
+        )
+
+    def wait_until_caught_up(self, *, within_s: float = CAUGHT_UP_S) -> None:
+        """Wait until the group has committed everything that the raw topics hold."""
+
+        def caught_up() -> bool:
+            with suppress(KafkaError):  # the broker may be about to come back
+                return asyncio.run(self._behind()) == 0
+            return False
+
+        wait_until(
+            caught_up,
+            "everything on the raw topics is committed",
+            within_s=within_s,
+            every_s=0.3,
+        )
+
+    def recount(self) -> Recount:
+        """Return the recount of what the raw topics hold."""
+        return Recount(self.posted(), CLASSES)
+
+    def posted(self) -> list[Posted]:
+        """Return what the raw topics hold."""
+        return asyncio.run(read_posted(self.bootstrap, self.raw, self.partitions))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the committed events of ``mail.events``."""
+        topic = self.topic("events")
+        return asyncio.run(read_events(self.bootstrap, topic, self.partitions))
+
+    def assert_exactly_once(
+        self, *, identity: Callable[[Mapping[str, Any]], object] | None = None
+    ) -> Recount:
+        """Assert that each event is on ``mail.events`` once and in every aggregate once.
+
+        Args:
+            identity: What names an event, on ``mail.events`` and as posted; default its id.
+        """
+        self.wait_until_caught_up()
+        recount = self.recount()
+        named = identity or (lambda event: event["event_id"])
+        expected = {(one.source, named(one.event)) for one in recount.posted}
+        found = Counter((event["source"], named(event)) for event in self.events())
+        assert len(expected) == len(recount.posted), "the traffic's identities are not distinct"
+        assert not expected - found.keys(), f"{len(expected - found.keys())} events are lost"
+        assert not found.keys() - expected, "there are events that nobody posted"
+        doubled = sum(count - 1 for count in found.values())
+        assert not doubled, f"{doubled} events are there more than once"
+        first = self.wait_until_equal(recount)
+        self.wait_until_equal(recount, after_ms=first - first % PANE + PANE)
+        return recount
+
+    def wait_until_equal(
+        self, recount: Recount, *, after_ms: int = 0, within_s: float = FOLDED_S
+    ) -> int:
+        """Wait for a scrape after *after_ms* that equals *recount*; return when it was taken.
+
+        Raises:
+            AssertionError: None did in time; it names the series that differ.
+        """
+        wrong = ["nothing was shown"]
+
+        def equal() -> int | None:
+            if now_ms() < after_ms:
+                return None
+            scrape = self.scrape()
+            if scrape is None:
+                return None
+            wrong[:] = disagreements(scrape, recount)
+            return None if wrong else scrape.at_ms
+
+        try:
+            return wait_until(equal, "the page equals the recount", within_s=within_s, every_s=0.5)
+        except TimeoutError as exc:
+            raise AssertionError("\n".join([str(exc), *wrong])) from exc
+
+    async def _behind(self) -> int:
+        """Return how many raw records the group has not committed."""
+        async with self._admin() as admin:
+            done = await admin.list_consumer_group_offsets(self.group)
+            ends = await self._raw_ends()
+            return sum(
+                end - (max(0, done[tp].offset) if tp in done else 0) for tp, end in ends.items()
+            )
+
+    async def _raw_ends(self) -> dict[Any, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            tps = [TopicPartition(topic, n) for topic in self.raw for n in range(self.partitions)]
+            ends: dict[Any, int] = await consumer.end_offsets(tps)
+            return ends
+        finally:
+            await consumer.stop()
+
+    async def _delete_topics(self) -> None:
+        async with self._admin() as admin:
+            mine = [name for name in await admin.list_topics() if name.startswith(self.prefix)]
+            if mine:
+                await admin.delete_topics(mine)
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[Any]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+
+def disagreements(scrape: Scrape, recount: Recount) -> list[str]:
+    """Return a sentence for every number of *scrape* that *recount* contradicts."""
+    shown = scrape.page.windowed()
+    expected: dict[tuple[str, Series], int] = folded(recount.at(scrape.at_ms), shown)
+    return differences(expected, shown)
+
+
+@contextmanager
+def stand(bootstrap: str, folder: Path, **options: Any) -> Iterator[Stand]:
+    """Yield a stand with its topics created; in the end its processes and topics are gone."""
+    made = Stand(bootstrap, folder, **options)
+    try:
+        made.create_topics()
+        yield made
+    finally:
+        made.end()
+        made.delete_topics()
+
+
+def said(workers: Sequence[Worker]) -> str:
+    """Return the end of what each worker wrote, for a failure's message."""
+    return "\n".join(f"--- {worker.name}\n{worker.said()}" for worker in workers)
