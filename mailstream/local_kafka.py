@@ -28,6 +28,7 @@ from typing import IO, Final
 from mailstream import kafka_config
 from mailstream.kafka_jars import POM, jars, java
 from mailstream.ports import free_port, is_free
+from mailstream.processes import identity
 from pipeline.core.errors import ConfigError, MailstreamError
 
 HOST: Final = "127.0.0.1"
@@ -62,7 +63,7 @@ class _Record:
 
     @property
     def alive(self) -> bool:
-        return bool(self.identity) and _identity(self.pid) == self.identity
+        return bool(self.identity) and identity(self.pid) == self.identity
 
 
 class LocalKafka:
@@ -188,7 +189,7 @@ class LocalKafka:
     def _record(self, bootstrap: str) -> None:
         assert self._process is not None
         pid = self._process.pid
-        record = _Record(pid, _identity(pid) or "", bootstrap)
+        record = _Record(pid, identity(pid) or "", bootstrap)
         partial = self.folder / "broker.json.new"
         partial.write_text(json.dumps(asdict(record)))
         partial.rename(self.folder / "broker.json")
@@ -254,31 +255,6 @@ def _read(folder: Path) -> _Record | None:
         return _Record(int(record["pid"]), str(record["identity"]), str(record["bootstrap"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _identity(pid: int) -> str | None:
-    """Return what tells process *pid* from a later one of the same number; None if it ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except FileNotFoundError:
-        return None if Path("/proc/self").exists() else _identity_by_ps(pid)
-    except ProcessLookupError:
-        return None
-    state, started_ticks = fields[0], fields[19]  # proc(5): fields 3 and 22
-    return None if state in "ZX" else f"{boot}:{started_ticks}"
-
-
-def _identity_by_ps(pid: int) -> str | None:
-    """As :func:`_identity`, where there is no /proc."""
-    answer = subprocess.run(  # noqa: S603  a fixed command, without a shell
-        ["ps", "-o", "state=,lstart=", "-p", str(pid)],  # noqa: S607  wherever POSIX has it
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    state, _, started = answer.stdout.strip().partition(" ")
-    return None if not started or state.startswith("Z") else started.strip()
 
 
 def _signal(record: _Record, number: signal.Signals) -> None:
