@@ -1,0 +1,162 @@
+"""The board: every assigned partition's panes and windows, folded from ``mail.deltas``.
+
+The log of frames is the state.  A partition begins empty, re-folds the log from the longest
+window on, and is shown once it is complete; what it shows depends on the frames and on the
+highest time seen alone, never on how they were read.
+
+Pure: reads no clock, does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.batch import Record
+from pipeline.core.delta import decode_frame
+from pipeline.core.errors import InvariantError
+from pipeline.core.event import EVENT_TYPES
+from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
+from pipeline.fold.share import FamilyFold, Share
+from pipeline.fold.slots import Groups
+from pipeline.fold.windows import tiers
+
+
+@dataclass(slots=True)
+class _Partition:
+    epoch: int
+    families: dict[str, FamilyFold]
+    complete: bool = False
+    watermark_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """One family over one window: columns of equal length, a row per key and event type."""
+
+    keys: list[tuple[str, ...]] = field(default_factory=list)
+    event_types: list[str] = field(default_factory=list)
+    sums: dict[Sum, NDArray[np.int64]] = field(default_factory=dict)
+
+
+class Board:
+    """Phase 2: implements ``core.batch.FoldStep``, and is read by the exporter."""
+
+    def __init__(self, windows_ms: Sequence[int], families: Sequence[Family] = FAMILIES) -> None:
+        """Show these windows of these families.
+
+        Raises:
+            ValueError: No window, one twice, or one not made of whole panes.
+        """
+        tiers(windows_ms, 1)
+        self.windows_ms = tuple(sorted(windows_ms))
+        self.families = tuple(families)
+        self._groups = {family.name: Groups(family) for family in families}
+        self._partitions: dict[int, _Partition] = {}
+        self._epoch = 0
+        self._now_ms = 0
+
+    @property
+    def now_ms(self) -> int:
+        """Return the highest time seen: the clock of all windows."""
+        return self._now_ms
+
+    @property
+    def partitions(self) -> Mapping[int, bool]:
+        """Return the open partitions, and whether each is complete."""
+        return {number: held.complete for number, held in self._partitions.items()}
+
+    def open(self, partition: int) -> None:
+        """Begin a partition with empty panes; it re-folds and is not shown."""
+        self._epoch += 1
+        self._partitions[partition] = _Partition(
+            self._epoch,
+            {
+                family.name: FamilyFold(family, self.windows_ms, self._groups[family.name])
+                for family in self.families
+            },
+        )
+
+    def fold(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
+        """Add the frames to the partition's panes.
+
+        Families that this program does not know are skipped: the table may shrink.
+
+        Raises:
+            FrameVersionError: A frame is newer than this program.
+            InvariantError: The partition is not open, or a record is no delta frame.
+        """
+        self.advance(now_ms)
+        held = self._held(partition)
+        families = held.families
+        for record in records:
+            frame = decode_frame(record.value or b"")
+            held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
+            for rows in frame.families:
+                family = families.get(rows.family)
+                if family is not None:
+                    family.add(rows, self._now_ms)
+
+    def complete(self, partition: int) -> None:
+        """Show the partition: its fold has reached the end that was read at assignment.
+
+        Raises:
+            InvariantError: The partition is not open.
+        """
+        self._held(partition).complete = True
+
+    def close(self, partition: int) -> None:
+        """Drop the partition's panes, if it is open."""
+        self._partitions.pop(partition, None)
+
+    def advance(self, now_ms: int) -> None:
+        """Let time pass; it never goes back.  Windows follow when they are next read or folded."""
+        self._now_ms = max(self._now_ms, now_ms)
+
+    def watermark_ms(self, partition: int) -> int:
+        """Return the highest ``received`` that the partition's frames carried; 0 if none did.
+
+        Raises:
+            InvariantError: The partition is not open.
+        """
+        return self._held(partition).watermark_ms
+
+    def settle(self, family: str, partition: int) -> None:
+        """Fold what waits of one family in one partition: the unit of work of a reader."""
+        self._held(partition).families[family].settle(self._now_ms)
+
+    def shares(self, family: str, without: Collection[int] = ()) -> list[Share]:
+        """Return what each complete partition, but those *without*, holds of a family."""
+        shares = []
+        for number, held in sorted(self._partitions.items()):
+            if held.complete and number not in without:
+                fold = held.families[family]
+                fold.settle(self._now_ms)
+                shares.append(fold.share(number, held.epoch))
+        return shares
+
+    def totals(self, family: Family, window_ms: int) -> Totals:
+        """Return every key and event type of the family that the window holds something of."""
+        totals = Totals(sums={name: np.zeros(0, np.int64) for name in family.sums})
+        for share in self.shares(family.name):
+            running = share.running[window_ms]
+            rows = np.flatnonzero(running.any(axis=0))
+            names = share.names
+            totals.keys.extend(
+                tuple(names[number].split(KEY_SEPARATOR)) for number in share.key[rows].tolist()
+            )
+            totals.event_types.extend(
+                EVENT_TYPES[number] for number in share.event_type[rows].tolist()
+            )
+            for name, column in zip(family.sums, running, strict=True):
+                totals.sums[name] = np.concatenate([totals.sums[name], column[rows]])
+        return totals
+
+    def _held(self, partition: int) -> _Partition:
+        held = self._partitions.get(partition)
+        if held is None:
+            raise InvariantError(f"partition {partition} of the deltas is not open")
+        return held

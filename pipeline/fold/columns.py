@@ -1,0 +1,129 @@
+"""Rows of delta frames as columns, gathered over frames so that numpy is called seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, compress
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.delta import EVENT_TYPE, KEY_INDEX, PANE, SUM, FamilyRows
+from pipeline.core.errors import InvariantError
+from pipeline.core.event import EVENT_TYPES
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+def longer(columns: NDArray[_T], length: int, fill: int = 0) -> NDArray[_T]:
+    """Return a copy that is *length* long in its last dimension, filled up with *fill*."""
+    grown = np.full((*columns.shape[:-1], length), fill, columns.dtype)
+    grown[..., : columns.shape[-1]] = columns
+    return grown
+
+
+class Rows(NamedTuple):
+    """Rows of one family; all columns are of equal length."""
+
+    keys: Sequence[str]
+    key_index: NDArray[np.intp]
+    event_type: NDArray[np.uint8]
+    pane: NDArray[np.int64]
+    """Base pane in units of 10 s."""
+    sums: NDArray[np.int64]
+    """One line per sum of the family, one column per row."""
+    last: NDArray[np.int64] | None
+    """Newest event time in ms."""
+
+    def only(self, wanted: NDArray[np.bool_]) -> Rows:
+        """Return the wanted rows; their keys may then be more than they use."""
+        return Rows(
+            self.keys,
+            self.key_index[wanted],
+            self.event_type[wanted],
+            self.pane[wanted],
+            self.sums[:, wanted],
+            None if self.last is None else self.last[wanted],
+        )
+
+    def with_used_keys(self) -> Rows:
+        """Return the same rows, with no key that none of them uses."""
+        used = np.zeros(len(self.keys), np.bool_)
+        used[self.key_index] = True
+        if used.all():
+            return self
+        place = np.cumsum(used) - 1
+        return self._replace(
+            keys=list(compress(self.keys, used.tolist())), key_index=place[self.key_index]
+        )
+
+
+class Pending:
+    """Rows of one family that were read and not yet folded."""
+
+    def __init__(self, sums: Sequence[str], *, with_last: bool) -> None:
+        """Keep the sums named so, and the newest event times if wanted."""
+        self._sums = tuple(sums)
+        self._with_last = with_last
+        self._frames: list[FamilyRows] = []
+        self._rows = 0
+
+    def __len__(self) -> int:
+        """Return the number of rows waiting."""
+        return self._rows
+
+    def add(self, rows: FamilyRows) -> None:
+        """Take the rows of one frame.
+
+        Raises:
+            InvariantError: The columns are not of one length.
+        """
+        length = len(rows)
+        lengths = {len(column) for column in rows.sums.values()}
+        lengths.add(len(rows.last) or length * SUM.itemsize)
+        if (
+            len(rows.key_index) != length * KEY_INDEX.itemsize
+            or len(rows.pane) != length * PANE.itemsize
+            or lengths != {length * SUM.itemsize}
+        ):
+            raise InvariantError(f"columns of unequal length in family {rows.family}")
+        self._frames.append(rows)
+        self._rows += length
+
+    def take(self) -> Rows:
+        """Return all rows that are waiting; afterwards none are.
+
+        Raises:
+            InvariantError: A row names a key or an event type that does not exist.
+        """
+        frames, self._frames, self._rows = self._frames, [], 0
+        lengths = np.fromiter(map(len, frames), np.intp, len(frames))
+        keys = np.fromiter((len(rows.keys) for rows in frames), np.intp, len(frames))
+        key_index = _joined([rows.key_index for rows in frames], KEY_INDEX).astype(np.intp)
+        event_type: NDArray[np.uint8] = _joined([rows.event_type for rows in frames], EVENT_TYPE)
+        if np.any(key_index >= np.repeat(keys, lengths)):
+            raise InvariantError("a delta row names a key that its frame does not have")
+        if np.any(event_type >= len(EVENT_TYPES)):
+            raise InvariantError("a delta row has an event type that does not exist")
+        return Rows(
+            list(chain.from_iterable(rows.keys for rows in frames)),
+            key_index + np.repeat(np.cumsum(keys) - keys, lengths),
+            event_type,
+            _joined([rows.pane for rows in frames], PANE).astype(np.int64),
+            np.array([_column(frames, name) for name in self._sums]),
+            self._last(frames) if self._with_last else None,
+        )
+
+    @staticmethod
+    def _last(frames: Sequence[FamilyRows]) -> NDArray[np.int64]:
+        return _joined([rows.last or bytes(len(rows) * SUM.itemsize) for rows in frames], SUM)
+
+
+def _column(frames: Sequence[FamilyRows], name: str) -> NDArray[np.int64]:
+    """Return the sum called *name*; zeros where a frame's writer did not know it."""
+    return _joined([rows.sums.get(name) or bytes(len(rows) * SUM.itemsize) for rows in frames], SUM)
+
+
+def _joined(columns: Sequence[bytes], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.frombuffer(b"".join(columns), dtype)

@@ -1,0 +1,135 @@
+"""One family in one partition: frames in, running sums by slot out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.core.delta import FamilyRows
+from pipeline.core.families import Family
+from pipeline.fold.columns import Pending, Rows, longer
+from pipeline.fold.slots import Groups, Slots
+from pipeline.fold.windows import tiers
+
+SETTLE_ROWS: Final = 8192
+"""Rows gathered before they are folded unasked: enough for numpy, 5 ms of work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a complete partition holds of a family.
+
+    Columns by slot unless said; free slots have key number 0 and zero sums.  They are the
+    board's own columns, valid until its next call: copy what must last.
+    """
+
+    partition: int
+    epoch: int
+    """Differs each time the partition is opened."""
+    names: Sequence[str]
+    """Joined keys by key number; empty where the number is free."""
+    group: NDArray[np.int32]
+    """By key number: the group of its bounded fields."""
+    alive: NDArray[np.bool_]
+    """By key number: whether it is in use."""
+    key: NDArray[np.int32]
+    """Key number."""
+    event_type: NDArray[np.uint8]
+    """Event type number."""
+    running: Mapping[int, NDArray[np.int64]]
+    """By window in ms: one line per sum of the family."""
+    last: NDArray[np.int64] | None
+    """Newest event time in ms, where the family shows it."""
+    slots: Slots
+
+    def number(self, key: str) -> int | None:
+        """Return the number of a joined key, or None if it is not in use."""
+        return self.slots.number(key)
+
+
+class FamilyFold:
+    """The panes and windows of one family in one partition.
+
+    Rows are gathered by :meth:`add` and folded by :meth:`settle`; the order and the grouping
+    of rows do not show in the result.
+    """
+
+    def __init__(self, family: Family, windows_ms: Sequence[int], groups: Groups) -> None:
+        """Show *family* over these windows; *groups* is shared by its partitions."""
+        self._slots = Slots(groups)
+        self._tiers = tiers(windows_ms, len(family.sums))
+        self._pending = Pending(family.sums, with_last=family.last_event is not None)
+        self._newest: NDArray[np.int64] = np.zeros(0, np.int64)
+        """By slot: its newest pane of the coarsest tier, with which it dies."""
+        self._last: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._with_last = family.last_event is not None
+
+    def add(self, rows: FamilyRows, now_ms: int) -> None:
+        """Take the rows of one frame."""
+        self._pending.add(rows)
+        if len(self._pending) >= SETTLE_ROWS:
+            self.settle(now_ms)
+
+    def settle(self, now_ms: int) -> None:
+        """Move to *now_ms* and fold the rows that are waiting."""
+        self._advance(now_ms)
+        if len(self._pending):
+            self._fold(self._pending.take())
+
+    def share(self, partition: int, epoch: int) -> Share:
+        """Return the present columns."""
+        slots = self._slots
+        size, keys = slots.size, len(slots.names)
+        return Share(
+            partition=partition,
+            epoch=epoch,
+            names=slots.names,
+            group=slots.group[:keys],
+            alive=slots.uses[:keys] > 0,
+            key=slots.key[:size],
+            event_type=slots.event_type[:size],
+            running={
+                window: tier.running[place, :, :size]
+                for tier in self._tiers
+                for place, window in enumerate(tier.windows_ms)
+            },
+            last=self._last[:size] if self._with_last else None,
+            slots=slots,
+        )
+
+    def _fold(self, rows: Rows) -> None:
+        coarsest = self._tiers[-1]
+        held = coarsest.held(coarsest.index(rows.pane))
+        if not held.all():
+            rows = rows.only(held)
+        rows = rows.with_used_keys()
+        slots = self._slots.place(rows.keys, rows.key_index, rows.event_type)
+        self._grow()
+        for tier in self._tiers:
+            tier.add(tier.index(rows.pane), slots, rows.sums, self._slots.size)
+        np.maximum.at(self._newest, slots, coarsest.index(rows.pane))
+        if rows.last is not None:
+            np.maximum.at(self._last, slots, rows.last)
+
+    def _advance(self, now_ms: int) -> None:
+        gone = [tier.advance(now_ms, self._slots.size) for tier in self._tiers][-1]
+        for index, pane in gone:
+            slots = pane.slots()
+            dead = slots[self._newest[slots] <= index]
+            self._newest[dead] = 0
+            if self._with_last:
+                self._last[dead] = 0
+            self._slots.release(dead)
+
+    def _grow(self) -> None:
+        capacity = self._slots.capacity
+        if capacity > len(self._newest):
+            self._newest = longer(self._newest, capacity)
+            if self._with_last:
+                self._last = longer(self._last, capacity)
+            for tier in self._tiers:
+                tier.grow(capacity)
