@@ -1,0 +1,213 @@
+"""What one setting means for another: mistakes that stop a start, and warnings that do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import SecretStr
+
+from pipeline.core.pane import HOUR_MS
+from pipeline.core.topics import TOPIC
+from pipeline.kit.settings import Listener, Settings
+from pipeline.kit.values import Address, duration_text
+
+_SHORT_SECRET: Final = 16
+
+
+class Conflict(NamedTuple):
+    """A mistake that only several settings together make."""
+
+    keys: tuple[str, ...]
+    """Dotted; the first is where the operator should look."""
+    sentence: str
+
+
+def mistakes_between(settings: Settings) -> Iterator[Conflict]:
+    """Yield every conflict between settings that are each fine by themselves."""
+    for check in _CHECKS:
+        yield from check(settings)
+
+
+def _listeners(settings: Settings) -> Iterator[Conflict]:
+    ingest, metrics = settings.ingest, settings.metrics
+    yield from _listener("ingest", ingest, ingest.listen, "api_keys", bool(ingest.api_keys))
+    has_password = metrics.password is not None
+    yield from _listener("metrics", metrics, metrics.listen, "password", has_password)
+    if (metrics.username is None) != (metrics.password is None):
+        yield Conflict(
+            ("metrics.username", "metrics.password"), "expected username and password, or neither"
+        )
+    if ingest.listen == metrics.listen and ingest.listen.port:
+        yield Conflict(
+            ("metrics.listen", "ingest.listen"), "expected an address other than ingest.listen"
+        )
+
+
+def _listener(
+    name: str, section: Listener, listen: Address, credentials: str, has_credentials: bool
+) -> Iterator[Conflict]:
+    keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
+    if not listen.is_loopback and not has_credentials and not section.allow:
+        yield Conflict(
+            keys,
+            f"others can reach this address: expected {name}.{credentials} or {name}.allow, "
+            "or a loopback address such as 127.0.0.1",
+        )
+    if (section.tls_cert is None) != (section.tls_key is None):
+        yield Conflict(
+            (f"{name}.tls_cert", f"{name}.tls_key"), "expected tls_cert and tls_key, or neither"
+        )
+    yield from _files({f"{name}.tls_cert": section.tls_cert, f"{name}.tls_key": section.tls_key})
+
+
+def _files(paths: dict[str, Path | None]) -> Iterator[Conflict]:
+    for key, path in paths.items():
+        if path is not None and not _is_file(path):
+            yield Conflict((key,), "expected the path of a file that is there")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
+def _data_dir(settings: Settings) -> Iterator[Conflict]:
+    folder = settings.data_dir
+    try:
+        usable = folder.is_dir() or not folder.exists()
+    except OSError:
+        usable = False
+    if not usable:
+        yield Conflict(("data_dir",), "expected the path of a folder")
+
+
+def _kafka(settings: Settings) -> Iterator[Conflict]:
+    kafka = settings.kafka
+    sasl = kafka.security_protocol.startswith("SASL")
+    given = kafka.sasl_username is not None, kafka.sasl_password is not None
+    if sasl and not all(given):
+        yield Conflict(
+            ("kafka.sasl_username", "kafka.sasl_password", "kafka.security_protocol"),
+            "expected sasl_username and sasl_password, as security_protocol asks for them",
+        )
+    if not sasl and any(given):
+        yield Conflict(
+            ("kafka.security_protocol", "kafka.sasl_username", "kafka.sasl_password"),
+            "expected SASL_SSL or SASL_PLAINTEXT, as sasl_username or sasl_password is set",
+        )
+    certificates = {
+        "kafka.ssl_cafile": kafka.ssl_cafile,
+        "kafka.ssl_certfile": kafka.ssl_certfile,
+        "kafka.ssl_keyfile": kafka.ssl_keyfile,
+    }
+    if not kafka.security_protocol.endswith("SSL") and any(certificates.values()):
+        yield Conflict(
+            ("kafka.security_protocol", *certificates),
+            "expected SSL or SASL_SSL, as certificates are set",
+        )
+    if kafka.ssl_keyfile is not None and kafka.ssl_certfile is None:
+        yield Conflict(
+            ("kafka.ssl_certfile", "kafka.ssl_keyfile"), "expected the certificate of ssl_keyfile"
+        )
+    yield from _files(certificates)
+
+
+def _api_keys(settings: Settings) -> Iterator[Conflict]:
+    keys = [key.key.get_secret_value() for key in settings.ingest.api_keys]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            first = keys.index(key)
+            yield Conflict(
+                (f"ingest.api_keys[{place}].key",), f"expected a key other than api_keys[{first}]'s"
+            )
+
+
+def _retention(settings: Settings) -> Iterator[Conflict]:
+    longest = max(settings.pipeline.windows) + HOUR_MS
+    seen = settings.pipeline.dedupe_horizon + HOUR_MS
+    if settings.retention_ms(TOPIC["deltas"]) < longest:
+        yield Conflict(
+            ("topics.retention.deltas", "pipeline.windows"),
+            f"expected {duration_text(longest)} or more: the longest window + 1h",
+        )
+    if settings.retention_ms(TOPIC["seen"]) < seen:
+        yield Conflict(
+            ("topics.retention.seen", "pipeline.dedupe_horizon"),
+            f"expected {duration_text(seen)} or more: pipeline.dedupe_horizon + 1h",
+        )
+
+
+_CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
+    _data_dir,
+    _kafka,
+    _listeners,
+    _api_keys,
+    _retention,
+)
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return what an operator should know although it stops nothing: one sentence each."""
+    return [*_kafka_warnings(settings), *_secret_warnings(settings), *_open_warnings(settings)]
+
+
+def _kafka_warnings(settings: Settings) -> Iterator[str]:
+    kafka, topics = settings.kafka, settings.topics
+    for key in ("deltas", "seen"):
+        if key in topics.retention_bytes:
+            yield (
+                f"topics.retention_bytes.{key}: a limit in bytes can drop what a restart needs; "
+                "then counts are incomplete"
+            )
+    if kafka.bootstrap_servers is None:
+        return
+    servers = [Address.parse(server) for server in kafka.bootstrap_servers.split(",")]
+    if all(server.is_loopback for server in servers):
+        return
+    if topics.replication_factor < 3:
+        yield (
+            f"topics.replication_factor: {topics.replication_factor} keeps fewer than 3 copies "
+            "on a cluster and needs fewer than 2 of them to acknowledge (min.insync.replicas): "
+            "the loss of one disk can lose acknowledged events"
+        )
+    if topics.partitions < 12:
+        yield (
+            f"topics.partitions: {topics.partitions} is few for a cluster; 12 to 48 leave room "
+            "for more workers, and the number is fixed once topics exist"
+        )
+    if not kafka.security_protocol.endswith("SSL"):
+        yield (
+            f"kafka.security_protocol: {kafka.security_protocol} sends everything, credentials "
+            "too, in clear text to a broker that is not on this machine"
+        )
+
+
+def _secret_warnings(settings: Settings) -> Iterator[str]:
+    secrets: dict[str, SecretStr | None] = {
+        f"ingest.api_keys[{place}].key": key.key
+        for place, key in enumerate(settings.ingest.api_keys)
+    }
+    secrets["metrics.password"] = settings.metrics.password
+    secrets["privacy.hash_key"] = settings.privacy.hash_key
+    for name, secret in secrets.items():
+        if secret is not None and len(secret.get_secret_value()) < _SHORT_SECRET:
+            yield f"{name}: shorter than {_SHORT_SECRET} characters, so it can be guessed"
+
+
+def _open_warnings(settings: Settings) -> Iterator[str]:
+    ingest, metrics = settings.ingest, settings.metrics
+    rows: tuple[tuple[str, Listener, Address, bool], ...] = (
+        ("ingest", ingest, ingest.listen, bool(ingest.api_keys)),
+        ("metrics", metrics, metrics.listen, metrics.password is not None),
+    )
+    for name, section, listen, has_credentials in rows:
+        if listen.is_loopback:
+            continue
+        if has_credentials and section.tls_cert is None:
+            yield f"{name}.tls_cert: without TLS its credentials cross the network in clear text"
+        if not has_credentials and any(net.prefixlen == 0 for net in section.allow):
+            yield f"{name}.allow: anyone may connect, as no credentials are set"
