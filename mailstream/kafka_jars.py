@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,5 +168,16 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def main() -> int:
+    """Print where the jars are, fetching them first; with the word ``java``, the Java program."""
+    try:
+        found = java() if sys.argv[1:] == ["java"] else jars()
+    except MailstreamError as exc:
+        print(exc, file=sys.stderr)  # noqa: T201  the set-up's own output
+        return 1
+    print(found)  # noqa: T201  as above
+    return 0
+
+
 if __name__ == "__main__":
-    print(jars())  # noqa: T201  `python -m mailstream.kafka_jars` tells where they are
+    sys.exit(main())
