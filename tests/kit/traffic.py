@@ -130,8 +130,10 @@ class Varied:
 
     Args:
         seed: The same seed gives the same events.
-        now_ms: The time around which they happened.
-        spread_ms: They happened within so much before *now_ms*; a few are late or from the future.
+        now_ms: The time around which they happen; may be moved on.
+        spread_ms: From the first to the last of them.
+        ahead_ms: The last of them is so much later than *now_ms*: clocks differ.  Beside these, a
+            few are more than a day old and a few are from the far future.
     """
 
     def __init__(
@@ -140,10 +142,12 @@ class Varied:
         seed: int,
         now_ms: int,
         spread_ms: int = 50 * MINUTE,
+        ahead_ms: int = 0,
         shape: Shape = Shape(2000, 150),
     ) -> None:
+        self.now_ms = now_ms
         self._rnd = rnd = random.Random(seed)
-        self._seed, self._now_ms, self._spread_ms = seed, now_ms, spread_ms
+        self._seed, self._spread_ms, self._ahead_ms = seed, spread_ms, ahead_ms
         self._shape = shape
         self._user, self._client = Zipf(rnd, shape.users), Zipf(rnd, shape.clients)
         self._ip, self._destination = Zipf(rnd, shape.ips, 0.7), Zipf(rnd, len(DESTINATIONS))
@@ -199,12 +203,12 @@ class Varied:
 
     def _time(self) -> str | float:
         rnd = self._rnd
-        at = self._now_ms - rnd.randrange(self._spread_ms)
+        at = self.now_ms + self._ahead_ms - rnd.randrange(self._spread_ms)
         chance = rnd.random()
         if chance < 0.002:
-            at = self._now_ms - rnd.randrange(25 * HOUR, 60 * HOUR)
+            at = self.now_ms - rnd.randrange(25 * HOUR, 60 * HOUR)
         elif chance < 0.004:
-            at = self._now_ms + rnd.randrange(10 * MINUTE, 3 * HOUR)
+            at = self.now_ms + rnd.randrange(10 * MINUTE, 3 * HOUR)
         form = rnd.randrange(4)
         if form == 0:
             return at / SECOND
@@ -260,11 +264,11 @@ class Varied:
                 event["delivery_time_ms"] = int(20 / (self._rnd.random() + 0.001))
 
 
-def with_repeats(events: Sequence[Event], share: float, seed: int) -> list[Event]:
-    """Return *events* with *share* of them posted once more, some a little and some much later."""
+def with_repeats(events: Sequence[Event], repeats: int, seed: int) -> list[Event]:
+    """Return *events* with so many of them posted once more, some a little and some much later."""
     rnd = random.Random(seed)
     order = [(float(place), event) for place, event in enumerate(events)]
-    for place in rnd.sample(range(len(events)), int(share * len(events))):
+    for place in rnd.sample(range(len(events)), repeats):
         later = rnd.choice((1, 50, 5_000, 100_000)) * rnd.random()
         order.append((place + later, events[place]))
     return [event for _, event in sorted(order, key=lambda one: one[0])]

@@ -193,7 +193,7 @@ def test_traffic_is_the_same_for_the_same_seed_and_of_all_kinds() -> None:
     assert {"sent", "delivered", "bounced", "deferred", "rejected", "expired", "received"} <= kinds
     assert {True, False} == {fact.late for fact in recount.facts}
     assert {True, False} == {fact.is_dsn for fact in recount.facts}
-    repeated = with_repeats(events, 0.1, 1)
+    repeated = with_repeats(events, 550, 1)
     assert len(repeated) == 6050
     assert repeated != events
     size = [len(one.body) for one in plain(500, seed=1, first_ms=NOON, last_ms=NOON + HOUR)]
