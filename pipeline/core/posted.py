@@ -219,6 +219,8 @@ def check_fields(event: PostedEvent, *, suspicious: bool) -> None:
         raise _not_ip("client_ip")
     if event.source_ip and not _is_client(event.source_ip):
         raise _not_ip("source_ip")
+    if event.event_id and not event.event_id.isascii():  # it becomes a header
+        raise RecordError(Reason.INVALID_FIELD, "event_id is not ASCII")
     if event.direction and event.direction not in DIRECTIONS:
         raise RecordError(Reason.INVALID_FIELD, f"direction is not one of {', '.join(DIRECTIONS)}")
 

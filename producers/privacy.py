@@ -1,0 +1,139 @@
+"""Privacy of posted events: what is taken out before anything is stored.
+
+Recipient addresses, also those that a remote server quotes in its reply, become
+``<keyed hash>@domain``: the domain says where mail went, the hash lets one recipient's failures be
+told from many recipients'.  Without the key nobody can test a guessed address against a hash.
+
+Pure: the key is a parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Final
+
+from pipeline.core.posted import PostedEvent
+
+HASH_BYTES: Final = 8
+"""Half of a hash's hex digits: 64 bits make two of a billion recipients meet with p = 3 %."""
+
+_MAX_KEY: Final = 64
+_PERSON: Final = b"mailstream"
+_MAX_QUOTED: Final = 64  # RFC 5321, 4.5.3.1.1; it also bounds the work on a reply of quotes
+
+# One token up to the sign, never entered again once left (possessive), and only at its beginning
+# (look-behind): linear on any text.  Locals may hold what SRS, VERP and percent hacks put there.
+_LOCAL: Final = r"""[^\s<>()\[\]:;,"@\uff20\ufe6b]"""
+_DOMAIN: Final = r"(\[[0-9A-Za-z.:]{2,64}\]|[\w.\-]*+)"
+_PLAIN: Final = re.compile(
+    rf"""("(?:[^"\\]|\\.){{1,{_MAX_QUOTED}}}+"|(?<!{_LOCAL}){_LOCAL}++)[@\uff20\ufe6b]{_DOMAIN}"""
+)
+_ESCAPED_LOCAL: Final = r"""[^\s<>()\[\]:;,"@%&?/]"""
+_ESCAPED: Final = re.compile(
+    rf"((?<!{_ESCAPED_LOCAL}){_ESCAPED_LOCAL}++)(?:%40|&#64;|&#[xX]40;){_DOMAIN}"
+)
+_ESCAPES: Final = ("%40", "&#64;", "&#x40;", "&#X40;")
+_WIDE_SIGNS: Final = ("\uff20", "\ufe6b")
+_ANGLE: Final = re.compile(r"<([^<>]*)>\s*\Z")
+_WHOLE_DOMAIN: Final = re.compile(r"[\w.\-]+|\[[0-9A-Za-z.:]+\]")
+
+_SENDER_FIELDS: Final = ("user", "login", "auth_user", "from_user", "from_address", "from_")
+_CLIENT_FIELDS: Final = ("client_ip", "source_ip")
+
+
+class Privacy:
+    """The privacy rules of one installation."""
+
+    def __init__(
+        self, key: bytes, *, keep_recipients: bool = False, pseudonymise: Collection[str] = ()
+    ) -> None:
+        """Hash with *key*; *pseudonymise* names what is hashed beside recipients.
+
+        Args:
+            key: Any length; a key of more than 64 bytes is hashed to fit.
+            keep_recipients: Leave recipients as they are, also in replies.
+            pseudonymise: Any of ``user``, ``client_ip``.  With ``user``, addresses in replies are
+                hashed even where recipients are kept: a sender's may be among them.
+        """
+        self._key = key if len(key) <= _MAX_KEY else blake2b(key, digest_size=_MAX_KEY).digest()
+        self._recipients = not keep_recipients
+        self._user = "user" in pseudonymise
+        self._client = "client_ip" in pseudonymise
+        self._replies = self._recipients or self._user
+        self._address = lru_cache(maxsize=16_384)(self._hashed_address)
+        self.redactions = 0
+        """Values that were changed so far."""
+
+    def hash(self, text: str) -> str:
+        """Return the keyed hash of *text*, case folded: 16 hex digits."""
+        folded = text.casefold().encode("utf-8", "surrogatepass")
+        return blake2b(folded, digest_size=HASH_BYTES, key=self._key, person=_PERSON).hexdigest()
+
+    def address(self, text: str) -> str:
+        """Return ``<hash>@domain`` of an address, or the hash of a text that is none."""
+        return self._address(text)
+
+    def redact(self, reply: str) -> str:
+        """Return *reply* with every address in it hashed."""
+        if "@" in reply or (not reply.isascii() and any(sign in reply for sign in _WIDE_SIGNS)):
+            reply = _PLAIN.sub(self._quoted, reply)
+        if ("%40" in reply or "&#" in reply) and any(escape in reply for escape in _ESCAPES):
+            reply = _ESCAPED.sub(self._quoted, reply)
+        return reply
+
+    def apply(self, event: PostedEvent) -> bool:
+        """Take out what must not be stored; tell whether the event changed."""
+        before = self.redactions
+        if self._replies:
+            if event.response_message:
+                self._apply_reply(event, "response_message", event.response_message)
+            if event.error_message:
+                self._apply_reply(event, "error_message", event.error_message)
+        if self._recipients and (event.to or event.to_user or event.to_hash):
+            self._apply_recipient(event)
+        if self._user:
+            self._hash_fields(event, _SENDER_FIELDS)
+        if self._client:
+            for name in _CLIENT_FIELDS:
+                text = getattr(event, name)
+                if text:
+                    setattr(event, name, self.hash(text))
+                    self.redactions += 1
+        return self.redactions != before
+
+    def _apply_reply(self, event: PostedEvent, name: str, reply: str) -> None:
+        redacted = self.redact(reply)
+        if redacted != reply:
+            setattr(event, name, redacted)
+            self.redactions += 1
+
+    def _apply_recipient(self, event: PostedEvent) -> None:
+        self._hash_fields(event, ("to", "to_user"))
+        if event.to_hash and "@" in event.to_hash:  # else it is the sender's own hash
+            self._hash_fields(event, ("to_hash",))
+
+    def _hash_fields(self, event: PostedEvent, names: tuple[str, ...]) -> None:
+        for name in names:
+            text = getattr(event, name)
+            if text:
+                setattr(event, name, self._address(text))
+                self.redactions += 1
+
+    def _hashed_address(self, text: str) -> str:
+        angle = _ANGLE.search(text)
+        bare = (angle[1] if angle else text).strip()
+        local, _, domain = bare.rpartition("@")
+        if not local or _WHOLE_DOMAIN.fullmatch(domain) is None:
+            return self.hash(bare)
+        return f"{self.hash(bare)}@{domain.lower()}"
+
+    def _quoted(self, match: re.Match[str]) -> str:
+        local, domain = match.groups()
+        lead = ""
+        if local[0] == "'":  # a quotation mark around the address, not a part of it
+            lead, local = "'", local[1:]
+        name = domain.rstrip(".-_")
+        return f"{lead}{self.hash(f'{local}@{name}')}@{name.lower()}{domain[len(name) :]}"
