@@ -71,16 +71,18 @@ class _Reading:
 
     def drop(self, tree: dict[str, Any], place: Place) -> None:
         """Take the nearest named value at *place* out of *tree*."""
-        names = [name for name in place if isinstance(name, str)]
+        names = tuple(name for name in place if isinstance(name, str))
+        if any(names[:length] in self.dropped for length in range(len(names) + 1)):
+            return  # another mistake in the same list
         for length in range(len(names), 0, -1):
             if _take_out(tree, names[:length]):
-                self.dropped.add(tuple(names[:length]))
+                self.dropped.add(names[:length])
                 return
         tree.clear()
         self.dropped.add(())
 
 
-def _take_out(tree: Any, names: list[str]) -> bool:
+def _take_out(tree: Any, names: Place) -> bool:
     for name in names[:-1]:
         tree = tree.get(name) if isinstance(tree, dict) else None
     if not isinstance(tree, dict) or names[-1] not in tree:
