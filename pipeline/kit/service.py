@@ -12,10 +12,10 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from pipeline.core.errors import MailstreamError
 from pipeline.kit.values import Address
@@ -24,6 +24,21 @@ log = logging.getLogger(__name__)
 
 STOP_DEADLINE_S: Final = 20.0
 FORCED_EXIT: Final = 1
+
+
+_T = TypeVar("_T")
+
+
+async def outcome(call: Awaitable[_T]) -> _T | Exception:
+    """Return what *call* returns, or the exception that it raised, whatever it is.
+
+    For the outermost ring alone, which must answer or go on: elsewhere an error is handled by
+    its class.  Cancellation is not an outcome and passes.
+    """
+    try:
+        return await call
+    except Exception as exc:  # noqa: BLE001  this is the one place for it
+        return exc
 
 
 class Part(Protocol):
@@ -54,21 +69,22 @@ async def serve(parts: Sequence[Part], *, deadline_s: float = STOP_DEADLINE_S) -
     """
     stopping = asyncio.Event()
     started: list[Part] = []
-    failure: BaseException | None = None
     with _signals(stopping):
-        try:
-            for part in parts:
-                log.debug("starting", extra={"part": part.name})
-                await part.start()
-                started.append(part)
-            await _until_stopped(started, stopping)
-        except Exception as exc:  # noqa: BLE001  whatever ended it, the other parts must stop
-            failure = exc
+        failure = await outcome(_run(parts, started, stopping))
         failed = await _stop(started, deadline_s)
     if failure is not None:
         raise failure
     if failed:
         raise MailstreamError("did not stop in order: " + ", ".join(failed))
+
+
+async def _run(parts: Sequence[Part], started: list[Part], stopping: asyncio.Event) -> None:
+    for part in parts:
+        if stopping.is_set():
+            return
+        await part.start()
+        started.append(part)
+    await _until_stopped(started, stopping)
 
 
 async def _until_stopped(parts: Sequence[Part], stopping: asyncio.Event) -> None:
@@ -93,14 +109,17 @@ async def _stop(started: list[Part], deadline_s: float) -> list[str]:
     until = loop.time() + deadline_s
     failed = []
     for part in reversed(started):
-        try:
-            async with asyncio.timeout_at(until):
-                await part.stop()
-        except Exception as exc:  # noqa: BLE001  the parts before it must be stopped too
-            reason = "took too long" if isinstance(exc, TimeoutError) else str(exc)
-            log.error("a part did not stop", extra={"part": part.name, "error": reason})  # noqa: TRY400  the trace is noise at exit
+        error = await outcome(_stop_one(part, until))
+        if error is not None:
+            reason = "took too long" if isinstance(error, TimeoutError) else str(error)
+            log.error("a part did not stop", extra={"part": part.name, "error": reason})
             failed.append(part.name)
     return failed
+
+
+async def _stop_one(part: Part, until: float) -> None:
+    async with asyncio.timeout_at(until):
+        await part.stop()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import TOPIC
 from pipeline.kit.settings import Listener, Settings
-from pipeline.kit.values import Address, duration_text
+from pipeline.kit.values import Address, duration_text, is_open
 
 _SHORT_SECRET: Final = 16
 
@@ -49,7 +49,7 @@ def _listener(
     name: str, section: Listener, listen: Address, credentials: str, has_credentials: bool
 ) -> Iterator[Conflict]:
     keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
-    if not listen.is_loopback and not has_credentials and not section.allow:
+    if is_open(listen, section.allow, has_credentials=has_credentials):
         yield Conflict(
             keys,
             f"others can reach this address: expected {name}.{credentials} or {name}.allow, "

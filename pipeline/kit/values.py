@@ -81,6 +81,11 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def is_open(address: Address, allow: tuple[Network, ...], *, has_credentials: bool) -> bool:
+    """Tell whether strangers could use a service at *address*: such a service refuses to start."""
+    return not (address.is_loopback or allow or has_credentials)
+
+
 def duration_ms(text: str) -> int:
     """Return the milliseconds of ``500ms``, ``10s``, ``5m``, ``24h`` or ``7d``.
 
