@@ -9,9 +9,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from tests.kit.oracle import MINUTE
+from tests.kit.processes import wait_until
 from tests.kit.raw_log import RawRecord, RawWriter, raw_record
 from tests.kit.stand import Stand, now_ms
 from tests.kit.traffic import Event, Shape, Varied
@@ -19,6 +19,7 @@ from tests.kit.traffic import Event, Shape, Varied
 TICK_S = 0.1
 REPEATS = 0.1
 INBOUND = 0.3
+STALL_S = 60.0
 
 
 class Flow:
@@ -39,6 +40,17 @@ class Flow:
     def start(self) -> None:
         """Begin to write."""
         self._thread.start()
+
+    def let_pass(self, seconds: float) -> None:
+        """Return after as many events as flow in *seconds*: only time in which they flow counts."""
+        target = self.written + seconds * self._rate
+
+        def passed() -> bool:
+            if not self._thread.is_alive():
+                self.stop()
+            return self.written >= target
+
+        wait_until(passed, f"{seconds} s of events", within_s=seconds + STALL_S)
 
     def stop(self) -> int:
         """Stop writing, wait until all is in Kafka, and return how many records there are.
@@ -102,15 +114,3 @@ def flow(stand: Stand, *, rate: int = 1000, seed: int) -> Iterator[Flow]:
         yield made
     finally:
         made.stop()
-
-
-def fresh(stand: Stand) -> dict[str, Any] | None:
-    """Return what tells that the shown numbers are complete and up to date, or None."""
-    scrape = stand.scrape()
-    if scrape is None:
-        return None
-    complete = scrape.page.values("mailstream_windows_complete")
-    delays = scrape.page.values("mailstream_delay_seconds")
-    if complete and min(complete) == 1 and delays and max(delays) < 3:
-        return {"delay": max(delays)}
-    return None

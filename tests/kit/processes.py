@@ -56,6 +56,20 @@ def fetch(url: str, *, timeout_s: float = 10.0) -> tuple[int, str] | None:
         return None
 
 
+class Watch:
+    """Kills a process when the tests end, however they end."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = subprocess.Popen(
+            ["sh", "-c", _WATCH, "watch", str(pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def end(self) -> None:
+        """Let the process be."""
+        self._process.kill()
+        self._process.communicate()
+
+
 class Program:
     """One process; what it says goes to a file."""
 
@@ -64,7 +78,7 @@ class Program:
         self._command = [str(part) for part in command]
         self._said = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._watch: subprocess.Popen[bytes] | None = None
+        self._watch: Watch | None = None
 
     @property
     def pid(self) -> int:
@@ -88,11 +102,7 @@ class Program:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._watch = subprocess.Popen(
-            ["sh", "-c", _WATCH, "watch", str(self.pid)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._watch = Watch(self.pid)
 
     def kill(self) -> None:
         """End it at once, with nothing tidied up (SIGKILL)."""
@@ -154,8 +164,7 @@ class Program:
         assert self._process is not None
         code = self._process.wait(within_s)
         if self._watch is not None:
-            self._watch.kill()
-            self._watch.communicate()
+            self._watch.end()
             self._watch = None
         return code
 

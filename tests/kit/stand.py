@@ -32,6 +32,7 @@ PANE = 10 * SECOND
 SETTLED = 1500
 """A worker may show the pane before this long after it has ended, ms."""
 
+FRESH_S = 3.0
 CAUGHT_UP_S = 90.0
 FOLDED_S = 60.0
 
@@ -148,6 +149,41 @@ class Stand:
             "all workers are ready",
             within_s=within_s,
         )
+
+    def wait_until_owns_all(self, worker: Worker, *, within_s: float = CAUGHT_UP_S) -> None:
+        """Wait until *worker* has every raw partition, open, and shows complete numbers."""
+        wait_until(
+            lambda: self._owns_all([worker.metrics()]) and worker.ready(),
+            f"{worker.name} owns all partitions",
+            within_s=within_s,
+        )
+
+    def wait_until_fresh(self, *, within_s: float = CAUGHT_UP_S) -> float:
+        """Wait until what the running workers show is complete and current; return the seconds."""
+        began = time.monotonic()
+        wait_until(self._fresh, "fresh and complete numbers", within_s=within_s)
+        return time.monotonic() - began
+
+    def _fresh(self) -> bool:
+        texts = [worker.metrics() for worker in self.running()]
+        page = Page(text for text in texts if text is not None)
+        complete = page.values("mailstream_windows_complete")
+        delays = page.values("mailstream_delay_seconds")
+        return (
+            self._owns_all(texts)
+            and min(complete, default=0) == 1
+            and max(delays, default=FRESH_S) < FRESH_S
+        )
+
+    def _owns_all(self, texts: Sequence[str | None]) -> bool:
+        """Tell whether these pages, and no page is missing, know every raw partition."""
+        page = Page(text for text in texts if text is not None)
+        partitions = {
+            (one.labels["topic"], one.labels["partition"])
+            for one in page.samples
+            if one.name == "mailstream_lag" and one.labels["topic"] in self.raw
+        }
+        return None not in texts and len(partitions) == len(self.raw) * self.partitions
 
     def wait_until_caught_up(self, *, within_s: float = CAUGHT_UP_S) -> None:
         """Wait until the group has committed everything that the raw topics hold."""
