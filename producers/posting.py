@@ -18,10 +18,11 @@ import xxhash
 from pipeline.core.batch import Output, OutRecord
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.event import partition_of
-from pipeline.core.posted import PostedEvent, check, decode, drop_own, encode, malformed
+from pipeline.core.posted import PostedEvent, check_fields, decode, drop_own, encode, malformed
+from pipeline.core.timestamp import epoch_ms
 from pipeline.core.topics import TopicNames
 from producers.privacy import Privacy
-from producers.unique_keys import load, only_these, unknown_keys
+from producers.unique_keys import count_key_ends, count_pairs, load, only_these, unknown_keys
 
 FEED: Final = b"hook"
 
@@ -83,7 +84,7 @@ class Posting:
             ("received", b"%d" % received_ms),
         )
         self._records: dict[int, list[OutRecord]] = {}
-        self._encoded: list[bytes] = []
+        self._key_ends = 0
         self._plain = True
         self.rejected: list[Rejection] = []
         self.accepted = 0
@@ -99,20 +100,24 @@ class Posting:
 
     def take(self, events: Sequence[PostedEvent | RecordError], first: int) -> None:
         """Turn the events at places *first* and after into records or rejections."""
-        for index, event in enumerate(events, first):
+        encoded = [self._encoded(event) for event in events]
+        joined = b"".join(encoded)
+        self._key_ends += count_key_ends(joined)
+        underscore = count_pairs(joined, b'"_') > 0
+        backslash = b"\\" in joined
+        for place, (event, value) in enumerate(zip(events, encoded, strict=True), first):
             try:
                 if isinstance(event, RecordError):
                     raise event
-                if drop_own(event):
-                    self._plain = False
-                value = encode(event)
-                check(event, value)
+                check_fields(
+                    event,
+                    suspicious=(backslash and b"\\" in value) or (underscore and b'"_' in value),
+                )
+                epoch_ms(event.timestamp)  # type: ignore[arg-type]  # required by the line before
             except RecordError as exc:
-                self.rejected.append(Rejection(index, exc))
-                self._plain = False
-                continue
-            self._encoded.append(value)
-            self._add(event, value, index)
+                self.rejected.append(Rejection(place, exc))
+            else:
+                self._add(event, value, place)
 
     def finish(self, body: bytes, *, batch: bool) -> int:
         """Make sure that no object of *body* has a key twice; return how many keys were unknown.
@@ -120,9 +125,17 @@ class Posting:
         Raises:
             RecordError: One has, or the body is not JSON: none of its records may be written.
         """
-        if self._plain and only_these(body, self._encoded, wrappers=int(batch)):
+        if self._plain and only_these(body, self._key_ends + batch):
             return 0
         return unknown_keys(body, batch=batch)
+
+    def _encoded(self, event: PostedEvent | RecordError) -> bytes:
+        if isinstance(event, RecordError):
+            self._plain = False
+            return b""
+        if drop_own(event):
+            self._plain = False
+        return encode(event)
 
     def _add(self, event: PostedEvent, value: bytes, index: int) -> None:
         if self._privacy.apply(event):

@@ -11,35 +11,54 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
+import numpy as np
 import orjson
 
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.posted import ACCEPTED_NAMES, malformed
 
 _KEY_END: Final = b'":'
-_BLANKS: Final = (b'" ', b'"\t', b'"\n', b'"\r')
 _BLANK_KEY_END: Final = re.compile(rb'"[ \t\n\r]+:')
 _ESCAPED_END: Final = re.compile(rb"\\u00(?:22|3[aA])")
+_PAIR: Final = np.dtype("<u2")
+_SHORT: Final = 256
 
 
-def only_these(text: bytes, encoded: Iterable[bytes], wrappers: int) -> bool:
-    """Tell whether *text* certainly holds no keys but those of *encoded*, each once.
+def count_pairs(text: bytes, pair: bytes) -> int:
+    """Return how often the two different bytes of *pair* stand side by side in *text*.
+
+    ``bytes.count`` takes six times as long, because one of the bytes is frequent in JSON.
+    """
+    if len(text) < _SHORT:
+        return text.count(pair)
+    word = int.from_bytes(pair, "little")
+    even = np.frombuffer(text, _PAIR, count=len(text) // 2)
+    odd = np.frombuffer(text, _PAIR, count=(len(text) - 1) // 2, offset=1)
+    return int(np.count_nonzero(even == word) + np.count_nonzero(odd == word))
+
+
+def count_key_ends(text: bytes) -> int:
+    """Return how many places of *text* may end a key."""
+    return count_pairs(text, _KEY_END)
+
+
+def only_these(text: bytes, key_ends: int) -> bool:
+    """Tell whether *text* certainly holds no keys but those that are known, each once.
 
     Args:
         text: What was decoded.
-        encoded: The decoded objects, encoded without the keys that were absent.
-        wrappers: Keys of *text* outside those objects.
+        key_ends: Places that may end a key, counted in the decoded objects once they are encoded
+            again without the keys that were absent; plus the keys outside those objects.
 
     A string that becomes ``":`` only by decoding its escapes would be counted on one side alone,
     so texts with such escapes are left to the other checks.
     """
     return (
-        text.count(_KEY_END) == b"".join(encoded).count(_KEY_END) + wrappers
+        count_key_ends(text) == key_ends
         and not _has_blank_key_ends(text)
-        and not (b"\\u00" in text and _ESCAPED_END.search(text))
+        and not (b"\\" in text and _ESCAPED_END.search(text))
     )
 
 
@@ -60,7 +79,7 @@ def unknown_keys(text: bytes, *, batch: bool) -> int:
         return _unknown(_objects(root, batch=batch), root, batch=batch)
     objects = _objects(root, batch=batch)
     keys = sum(map(len, objects)) + (len(root) if batch else 0)
-    if text.count(_KEY_END) != keys or _has_blank_key_ends(text):
+    if count_key_ends(text) != keys or _has_blank_key_ends(text):
         load(text)
     return _unknown(objects, root, batch=batch)
 
@@ -78,7 +97,8 @@ def load(text: bytes) -> Any:
 
 
 def _has_blank_key_ends(text: bytes) -> bool:
-    return any(blank in text for blank in _BLANKS) and _BLANK_KEY_END.search(text) is not None
+    blanks = b"\n" in text or b"\t" in text or b"\r" in text or count_pairs(text, b'" ') > 0
+    return blanks and _BLANK_KEY_END.search(text) is not None
 
 
 def _objects(root: Any, *, batch: bool) -> list[dict[str, Any]]:
