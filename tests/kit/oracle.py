@@ -222,15 +222,19 @@ def accountable(event: Mapping[str, Any]) -> str | None:
 
 
 def unwrapped(address: str) -> str:
-    """Return the address that SRS or BATV has wrapped.
+    """Return the address that SRS, BATV or VERP has wrapped.
 
-    ``SRS0=hash=day=domain=local@forwarder`` and ``prvs=tag=local@domain``.
+    ``SRS0=hash=day=domain=local@forwarder``, ``prvs=tag=local@domain`` and
+    ``local+recipient=its.domain@domain``.
     """
     srs = re.fullmatch(r"SRS0[=+-][^=]*=[^=]*=([^=]+)=(.+)@[^@]+", address, re.IGNORECASE)
     if srs:
         return f"{srs[2]}@{srs[1]}"
     batv = re.fullmatch(r"prvs=[^=]*=(.+@[^@]+)", address, re.IGNORECASE)
-    return batv[1] if batv else address
+    if batv:
+        return batv[1]
+    verp = re.fullmatch(r"([^+]+)\+[^@]*=[^@=]+\.[^@=]+(@[^@]+)", address)
+    return verp[1] + verp[2] if verp else address
 
 
 def domain_of(address: str | None) -> str | None:

@@ -30,18 +30,24 @@ class Reply(NamedTuple):
 REPLIES: Mapping[str, Sequence[Reply]] = {
     "delivered": (Reply(250, "2.0.0 OK accepted for delivery"),),
     "bounced": (
-        Reply(550, "5.1.1 The email account that you tried to reach does not exist", "recipient"),
-        Reply(552, "5.2.2 Mailbox full, quota exceeded", "quota"),
-        Reply(554, "5.7.1 Message rejected as spam by policy", "spam"),
+        Reply(
+            550,
+            "5.1.1 The email account that you tried to reach does not exist",
+            "invalid_recipient",
+        ),
+        Reply(552, "5.2.2 Mailbox full, quota exceeded", "mailbox_full"),
+        Reply(554, "5.7.1 Message rejected as spam by policy", "spam_content"),
     ),
     "deferred": (
-        Reply(421, "4.7.0 Try again later, rate limited", "rate"),
-        Reply(451, "4.3.0 Temporary local problem", "server"),
-        Reply(450, "4.2.1 The user is receiving mail too quickly", "rate"),
+        Reply(421, "4.7.0 Try again later, rate limited", "rate_limited"),
+        Reply(451, "4.3.0 Temporary local problem", "server_error"),
+        Reply(450, "4.2.1 The user is receiving mail too quickly", "rate_limited"),
     ),
     "rejected": (
-        Reply(550, "5.7.26 Unauthenticated email is not accepted due to DMARC policy", "auth"),
-        Reply(553, "5.7.1 Sender address rejected: blocked using blocklist", "blocklist"),
+        Reply(
+            550, "5.7.26 Unauthenticated email is not accepted due to DMARC policy", "auth_failed"
+        ),
+        Reply(553, "5.7.1 Sender address rejected: blocked using blocklist", "ip_blocked"),
     ),
 }
 
@@ -238,7 +244,9 @@ class Varied:
             event["from_domain"] = "forward.example"
         elif chance < 0.22:
             event["from_user"] = f"prvs=123456abcd=user{number}@{domain}"
-        elif chance < 0.25:
+        elif chance < 0.24:
+            event["from_user"] = f"bounces+rcpt=gmail.com@{domain}"
+        elif chance < 0.27:
             event["from"] = f"user{number}@{domain}"
         else:
             event["from_user"] = f"user{number}@{domain}"

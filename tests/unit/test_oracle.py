@@ -128,7 +128,8 @@ def test_the_accountable_sender_is_the_one_that_logged_in() -> None:
 def test_wrapped_senders_are_unwrapped() -> None:
     assert unwrapped("SRS0=Ab1=XY=b.example=bob@forward.example") == "bob@b.example"
     assert unwrapped("prvs=1234abcdef=bob@b.example") == "bob@b.example"
-    assert unwrapped("bob@b.example") == "bob@b.example"
+    assert unwrapped("news+ann=gmail.com@b.example") == "news@b.example"
+    assert unwrapped("bob+tag@b.example") == "bob+tag@b.example"
 
 
 def test_a_late_event_is_in_no_window_and_one_from_the_future_counts_when_received() -> None:
