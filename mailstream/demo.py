@@ -1,0 +1,221 @@
+"""``mailstream demo``: ``run``, and simulated traffic posted to it as MTA plugins would post it.
+
+Every event goes through the real HTTP endpoint in batches, gzip'd when large.  What is not
+acknowledged is posted again, as it is, until it is: repeats are recognised by their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from mailstream.run import Running, run
+from mailstream.simulate import SimulatedEvent, compromised_user, traffic
+from pipeline.core.errors import ConfigError, MailstreamError
+from pipeline.kit.clock import Clock, SystemClock
+from pipeline.kit.settings import SOURCES, Settings, load
+from pipeline.kit.settings_load import find_config
+
+TICK_MS: Final = 250
+"""How long a simulated plugin gathers events before it posts them."""
+MOST_EVENTS: Final = 2000
+"""In one post."""
+GZIP_ABOVE_BYTES: Final = 4096
+LONGEST_WAIT_S: Final = 10.0
+FLOOD_AFTER_MS: Final = 60_000
+REAL_PREFIX: Final = "mail."
+
+_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which the same post may succeed."""
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """What the demo simulates."""
+
+    rate: float = 50.0
+    """Events per second, mean over a day."""
+    seed: int = 1
+    duration_s: float = 0.0
+    """0: until Ctrl-C."""
+
+
+async def demo(
+    settings: Settings, show: Show, *, config: Path | None = None, workers: int = 1
+) -> None:
+    """Run everything and post simulated traffic until SIGINT, SIGTERM or the end of the show.
+
+    Without any configuration file the demo keeps its data apart, in ``<data_dir>/demo``.
+
+    Args:
+        settings: The configuration.
+        show: What to simulate.
+        config: As for :func:`mailstream.run.run`.
+        workers: How many worker processes share the partitions.
+
+    Raises:
+        ConfigError: As ``run``; also if the traffic would go to a real cluster's mail topics, or
+            no API key may post for a source.
+        MailstreamError: As ``run``; also if ingest refuses the traffic.
+    """
+    if find_config(config, os.environ) is None:
+        config = _own_config(settings.data_dir / "demo")
+        settings = load(config, os.environ)
+    if settings.kafka.bootstrap_servers is not None and settings.topics.prefix == REAL_PREFIX:
+        mistake = (
+            "topics.prefix: simulated events do not belong into the mail topics of a cluster: "
+            "set another prefix for the demo, such as demo."
+        )
+        raise ConfigError([mistake])
+    headers = {source: _headers(settings, source) for source in SOURCES}
+
+    async def beside(running: Running) -> None:
+        clock = SystemClock()
+        _tell(running, show)
+        events = traffic(
+            show.seed,
+            clock.now_ms(),
+            rate=show.rate,
+            duration_ms=int(show.duration_s * 1000),
+            flood_after_ms=FLOOD_AFTER_MS,
+        )
+        poster = Poster(running, headers, clock)
+        await poster.post_all(events)
+        running.console.say(f"the show is over: {poster.summary()}")
+
+    await run(settings, beside, config=config, workers=workers)
+
+
+class Poster:
+    """Posts events when they are due, and keeps them until they are acknowledged."""
+
+    def __init__(
+        self, running: Running, headers: Mapping[str, Mapping[str, str]], clock: Clock
+    ) -> None:
+        """Post to *running*, with *headers* by source."""
+        self._running = running
+        self._headers = headers
+        self._clock = clock
+        self._most = min(MOST_EVENTS, running.settings.ingest.max_batch_events)
+        self.accepted = 0
+        self.rejected = 0
+        self.posted_again = 0
+        """Posts that had to be made again."""
+
+    def summary(self) -> str:
+        """Return what became of the posted events."""
+        again = f", {self.posted_again:,} posts made again" if self.posted_again else ""
+        return f"{self.accepted:,} events accepted, {self.rejected:,} rejected{again}"
+
+    async def post_all(self, events: Iterable[SimulatedEvent]) -> None:
+        """Post *events*, each not before its time.
+
+        Raises:
+            MailstreamError: Ingest refuses them.
+        """
+        due: dict[str, list[Fields]] = {source: [] for source in self._headers}
+        tick_ms = self._clock.now_ms() + TICK_MS
+        for event in events:
+            if event.at_ms >= tick_ms:
+                await self._clock.sleep(max(0, tick_ms - self._clock.now_ms()) / 1000)
+                await self._flush(due)
+                tick_ms = max(tick_ms, event.at_ms) + TICK_MS
+            due[event.source].append(event.event)
+            if len(due[event.source]) >= self._most:
+                await self._flush(due)
+        await self._flush(due)
+
+    async def _flush(self, due: dict[str, list[Fields]]) -> None:
+        batches = {source: events[:] for source, events in due.items() if events}
+        for events in due.values():
+            events.clear()
+        await asyncio.gather(*(self._post(source, events) for source, events in batches.items()))
+        self._running.note(f"demo: {self.summary()}")
+
+    async def _post(self, source: str, events: list[Fields]) -> None:
+        """Post one batch until it is acknowledged."""
+        body = orjson.dumps({"events": events})
+        headers = dict(self._headers[source])
+        if len(body) > GZIP_ABOVE_BYTES:
+            body = await asyncio.to_thread(gzip.compress, body, 1)
+            headers["Content-Encoding"] = "gzip"
+        failures = 0
+        while (answer := await self._try(body, headers)) is None or answer.status_code in _LATER:
+            failures += 1
+            self.posted_again += 1
+            await self._clock.sleep(_wait_s(answer, failures))
+        if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(events) > 1:
+            half = len(events) // 2
+            await self._post(source, events[:half])
+            await self._post(source, events[half:])
+        elif answer.is_success:
+            told = answer.json()
+            self.accepted += told["accepted"]
+            self.rejected += len(told["rejected"])
+        else:
+            raise MailstreamError(
+                f"ingest refused simulated events: {answer.status_code} {answer.text[:300]}"
+            )
+
+    async def _try(self, body: bytes, headers: dict[str, str]) -> httpx.Response | None:
+        """Return ingest's answer; None if there was none, while it restarts."""
+        url = self._running.ingest_url()
+        if url is None:
+            return None
+        try:
+            return await self._running.probe.client.post(
+                f"{url}/api/v1/email-events/batch", content=body, headers=headers
+            )
+        except httpx.TransportError:
+            return None
+
+
+def _own_config(folder: Path) -> Path:
+    """Write the configuration of a demo that nobody configured: all defaults, its own data."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "mailstream.yaml"
+    path.write_text("data_dir: data\n")
+    return path
+
+
+def _headers(settings: Settings, source: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "X-Source": source}
+    keys = settings.ingest.api_keys
+    if keys:
+        fitting = (key for key in keys if source in key.sources)
+        key = next(fitting, None)
+        if key is None:
+            raise ConfigError(
+                [f"ingest.api_keys: no key may post for {source}: the demo needs one"]
+            )
+        headers["X-API-Key"] = key.key.get_secret_value()
+    return headers
+
+
+def _wait_s(answer: httpx.Response | None, failures: int) -> float:
+    """Return how long to wait before the next try: as told, else ever longer."""
+    told = "" if answer is None else answer.headers.get("Retry-After", "")
+    if told.isdecimal():
+        return float(told)
+    return min(LONGEST_WAIT_S, 0.2 * 2.0 ** min(failures, 10))
+
+
+def _tell(running: Running, show: Show) -> None:
+    console, user = running.console, compromised_user(show.seed)
+    login = f" -u {running.settings.metrics.username}" if running.settings.metrics.username else ""
+    console.say(f"posting about {show.rate:g} simulated events/s (seed {show.seed})")
+    console.say(f"{user} is quiet now; its account floods after {FLOOD_AFTER_MS // 1000} s: watch")
+    shown = "mail_user_events"
+    if "user" not in running.settings.privacy.pseudonymise:
+        shown += f"{{.*{user}"
+    console.command(f"curl -sS{login} {running.metrics_url}/metrics | grep '{shown}'")
