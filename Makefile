@@ -54,6 +54,7 @@ setup: .venv/.project .venv/.kafka ## Make .venv with locked dependencies and fe
 	@touch $@
 
 $(TOOLS)/.promtool: .ci/get-promtool
+	@mkdir -p $(TOOLS)
 	@.ci/get-promtool $(TOOLS)
 	@touch $@
 

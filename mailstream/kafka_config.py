@@ -30,6 +30,9 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 message.max.bytes={MAX_MESSAGE_BYTES}
 # The default, 128 MB of the heap, is for thousands of compacted partitions.
 log.cleaner.dedupe.buffer.size=16777216
+# After a kill the node must wait until its own old session has ended before it may register.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 num.network.threads=2
 num.io.threads=4
 """
@@ -97,9 +100,13 @@ def last_words(folder: Path) -> str:
     """Return why the broker ended, as far as its logs tell in one line."""
     for path in (server_log(folder), output(folder)):
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-        wrong = [line for line in lines if " ERROR " in line or " FATAL " in line]
-        if wrong or (path == output(folder) and lines):
-            return f"{(wrong or lines)[-1].strip()} (in {path})"
+        wrong = [at for at, line in enumerate(lines) if " ERROR " in line or " FATAL " in line]
+        if wrong:
+            # The exception stands in the line after; it says more than "fatal exception".
+            said = lines[wrong[-1] : wrong[-1] + 2]
+            return f"{said[-1].strip()} (in {path})"
+        if path == output(folder) and lines:
+            return f"{lines[-1].strip()} (in {path})"
     return f"see {server_log(folder)}"
 
 
