@@ -209,15 +209,27 @@ def server_tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 
 
 async def start_site(
-    app: web.Application, address: Address, tls: ssl.SSLContext | None = None
+    app: web.Application,
+    address: Address,
+    tls: ssl.SSLContext | None = None,
+    *,
+    inflate: bool = True,
+    drain_s: float = _STOP_S,
 ) -> Site:
     """Serve *app* at *address*; port 0 takes any free port.
+
+    Args:
+        app: What answers.
+        address: Where to listen.
+        tls: Of :func:`server_tls`.
+        inflate: Whether bodies are inflated before anybody counts; no: the app does it, with a cap.
+        drain_s: How long requests that are being answered may keep a stop waiting, seconds.
 
     Raises:
         MailstreamError: The address cannot be bound; one sentence that names it.
     """
     bound = await _bind(address)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_S)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_s, auto_decompress=inflate)
     try:
         await runner.setup()
         await web.SockSite(runner, bound, ssl_context=tls, backlog=_BACKLOG).start()
