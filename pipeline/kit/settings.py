@@ -220,6 +220,7 @@ class ApiKey(Section):
 class Listener(Section):
     """What every HTTP listener has."""
 
+    listen: AddressValue = Field(default=Address("127.0.0.1", 0), description="Where it listens.")
     allow: Items[NetworkValue] = Field(
         default=(), description="Networks that may connect; empty: any, where credentials are set."
     )

@@ -1,0 +1,162 @@
+"""The settings as people read them: a table of options, an example file, the effective values.
+
+All three are made from the models, so that none can say something else.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from pipeline.kit.settings import HASH_KEY_VARIABLE, Settings
+from pipeline.kit.settings_shape import (
+    FILE_SUFFIX,
+    Place,
+    dotted,
+    is_secret,
+    is_section,
+    kind_in,
+    model_in,
+)
+
+_WIDTH: Final = 96
+_DEFAULTS_AS_WRITTEN: Final = {"privacy.hash_key": f"${{{HASH_KEY_VARIABLE}}}"}
+_TYPES: Final[dict[Any, str]] = {
+    bool: "true or false",
+    int: "whole number",
+    str: "text",
+}
+_HEADING: Final = """\
+Every key with its default.  ${NAME} and ${NAME:-default} in a value stand for an environment
+variable, $${ for a plain ${.  Instead of a secret x, x_file may name a file that holds it.
+Durations are 500ms, 10s, 5m, 24h, 7d; sizes are bytes; port 0 is any free one."""
+
+
+class Option(NamedTuple):
+    """One key."""
+
+    key: str
+    type: str
+    default: Any
+    """As JSON has it; ``...`` where a value must be given."""
+    description: str
+
+
+def options(model: type[BaseModel] = Settings, place: Place = ()) -> Iterator[Option]:
+    """Yield every key of *model* and of the sections and lists in it."""
+    for name, info in model.model_fields.items():
+        below = model_in(info.annotation)
+        at = (*place, name)
+        if below is not None and is_section(info.annotation):
+            yield from options(below, at)
+            continue
+        key = dotted(at)
+        default = _DEFAULTS_AS_WRITTEN.get(key, _default(model, name))
+        yield Option(key, _type_of(info), default, info.description or "")
+        if below is not None:
+            yield from options(below, (*at[:-1], f"{name}[]"))
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    info = model.model_fields[name]
+    if info.default is PydanticUndefined and info.default_factory is None:
+        return ...
+    required = {
+        other: f"x{other}"
+        for other, field in model.model_fields.items()
+        if field.default is PydanticUndefined and field.default_factory is None
+    }
+    return model.model_validate(required).model_dump(mode="json")[name]
+
+
+def _type_of(info: FieldInfo) -> str:
+    if is_secret(info.annotation):
+        return "secret"
+    word = _word(info.annotation, info)
+    return f"{word} or null" if type(None) in get_args(info.annotation) else word
+
+
+def _word(annotation: Any, info: FieldInfo) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    kind = kind_in(info)
+    if origin is tuple:
+        below = model_in(annotation)
+        return "list" if below is not None else f"list of {_plural(_word(parts[0], info))}"
+    if origin is dict:
+        return f"keys with {_plural(_word(parts[1], info))}"
+    if origin is Literal:
+        return ", ".join(map(str, parts))
+    if kind is not None:
+        return kind.name
+    if annotation in _TYPES:
+        return _TYPES[annotation]
+    return next((_word(part, info) for part in parts if part is not type(None)), "text")
+
+
+def _plural(word: str) -> str:
+    if "," in word or word == "text":
+        return word
+    return f"{word[:-1]}es" if word.endswith("sses") else f"{word}s"
+
+
+def option_table() -> str:
+    """Return the table of all options, in Markdown."""
+    lines = ["| key | type | default | what it does |", "|---|---|---|---|"]
+    for option in options():
+        default = "must be given" if option.default is ... else f"`{_scalar(option.default)}`"
+        name = option.key.rpartition(".")[2] + FILE_SUFFIX
+        secret = f" Or `{name}`." if option.type == "secret" else ""
+        kind = option.type.replace("|", "\\|")
+        lines.append(f"| `{option.key}` | {kind} | {default} | {option.description}{secret} |")
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    """Return a configuration file of all defaults, with comments, that loads as it is."""
+    lines = [*_comment(_HEADING, ""), ""]
+    section = ""
+    for option in options():
+        above, _, name = option.key.rpartition(".")
+        if "[]" in above:
+            continue
+        if above != section:
+            model = model_in(Settings.model_fields[above].annotation) if above else None
+            lines += ["", *_comment((model.__doc__ or "") if model else "", "")]
+            lines += [f"{above}:"] if above else []
+            section = above
+        indent = "  " if above else ""
+        secret = (
+            f" Secret; or {name}{FILE_SUFFIX}: the path of a file."
+            if option.type == "secret"
+            else ""
+        )
+        lines += _comment(f"{option.description.replace('`', '')}{secret}", indent)
+        lines.append(f"{indent}{name}: {_scalar(option.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def effective(settings: Settings) -> str:
+    """Return the effective settings as YAML, secrets masked."""
+    return yaml.safe_dump(
+        settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=_WIDTH
+    )
+
+
+def _scalar(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    wrapped = (
+        line
+        for paragraph in text.splitlines()
+        for line in textwrap.wrap(paragraph, _WIDTH - len(indent))
+    )
+    return [f"{indent}# {line}" for line in wrapped]
