@@ -155,9 +155,10 @@ class _Installation:
         topics = settings.topics
         console.fact("topics", f"{topics.prefix}*, {topics.partitions} partitions each")
         for name, listen in self._listens.items():
-            arguments = ("worker", *self._arguments, "--name", name, "--listen", str(listen))
-            self._supervisor.start(Part(name, arguments))
-        self._supervisor.start(Part(INGEST, ("produce", "ingest", *self._arguments)))
+            place = ("--name", name, "--listen", str(listen))
+            self._supervisor.start(Part.of_program(name, "worker", *self._arguments, *place))
+        ingest = Part.of_program(INGEST, "produce", "ingest", *self._arguments)
+        self._supervisor.start(ingest)
         await self._until_ready()
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))

@@ -39,8 +39,12 @@ class Part:
     """One process of the installation."""
 
     name: str
-    arguments: tuple[str, ...]
-    """What stands after ``mailstream`` on its command line."""
+    command: tuple[str, ...]
+
+    @classmethod
+    def of_program(cls, name: str, *arguments: str) -> Part:
+        """Return the part that is ``mailstream`` with *arguments*."""
+        return cls(name, (sys.executable, "-m", "mailstream", *arguments))
 
 
 class _Kept:
@@ -151,10 +155,7 @@ class Supervisor:
     async def _run(self, kept: _Kept) -> int:
         with kept.log.open() as output:
             kept.process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "mailstream",
-                *kept.part.arguments,
+                *kept.part.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
