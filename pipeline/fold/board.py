@@ -125,8 +125,10 @@ class Board:
         return self._held(partition).watermark_ms
 
     def settle(self, family: str, partition: int) -> None:
-        """Fold what waits of one family in one partition: the unit of work of a reader."""
-        self._held(partition).families[family].settle(self._now_ms)
+        """Fold what waits of one family in one partition, if it is open: a reader's unit of work."""
+        held = self._partitions.get(partition)
+        if held is not None:
+            held.families[family].settle(self._now_ms)
 
     def shares(self, family: str, without: Collection[int] = ()) -> list[Share]:
         """Return what each complete partition, but those *without*, holds of a family."""
@@ -137,6 +139,10 @@ class Board:
                 fold.settle(self._now_ms)
                 shares.append(fold.share(number, held.epoch))
         return shares
+
+    def groups(self, family: str) -> Sequence[tuple[str, ...]]:
+        """Return the values of the family's bounded fields, by :attr:`Share.group`."""
+        return self._groups[family].values
 
     def totals(self, family: Family, window_ms: int) -> Totals:
         """Return every key and event type of the family that the window holds something of."""
