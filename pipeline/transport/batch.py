@@ -1,0 +1,114 @@
+"""What travels through Faust: whole runs of records of one partition, as single events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import faust
+
+from pipeline.core.batch import Record, TopicPartition
+
+MAX_RECORDS: Final = 10_000
+"""A batch of more would block the event loop for longer than 100 ms."""
+IN_FLIGHT: Final = 2
+"""Batches of one partition that may be on their way: one at work, one waiting."""
+
+
+class Tap:
+    """One run of reading one partition, from a seek to the next one.
+
+    It is made anew by every seek, so a batch read before a seek is told by its tap.  Two
+    threads share it without a lock: the reading thread alone writes all fields but *received*
+    and *taken*, which the main thread alone writes.
+    """
+
+    __slots__ = (
+        "delivered",
+        "end",
+        "held",
+        "paced",
+        "received",
+        "released_at",
+        "start",
+        "taken",
+        "tp",
+    )
+
+    def __init__(self, tp: TopicPartition, offset: int, *, paced: bool) -> None:
+        """Begin to read *tp* at *offset*; a *paced* tap gives one batch per commit interval."""
+        self.tp = tp
+        self.paced = paced
+        self.start = self.end = offset
+        """The log positions that the held records cover."""
+        self.held: list[Record] = []
+        self.released_at = float("-inf")
+        self.delivered = 0
+        self.received = 0
+        self.taken = 0
+
+    @property
+    def room(self) -> int:
+        """How many more records may be held."""
+        return MAX_RECORDS - len(self.held)
+
+    def take(self, records: list[Record], position: int) -> None:
+        """Hold *records*; the partition is now read up to *position*."""
+        if self.held:
+            self.held.extend(records)
+        else:
+            self.held = records
+        self.end = position
+
+    def due_at(self, interval_s: float) -> float:
+        """Return the monotonic time from which a batch may be released; infinity: none yet."""
+        if self.delivered - self.taken >= IN_FLIGHT:
+            return float("inf")
+        if not self.paced:
+            return float("-inf") if self.end > self.start else float("inf")
+        if not self.held:
+            return float("inf")
+        return float("-inf") if self.room <= 0 else self.released_at + interval_s
+
+    def release(self, now: float) -> RecordBatch:
+        """Hand out what is held."""
+        batch = RecordBatch(self, self.held, self.start, self.end)
+        self.start, self.held = self.end, []
+        self.released_at = now
+        self.delivered += 1
+        return batch
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything that was read has been dealt with."""
+        return not self.held and self.delivered == self.taken
+
+
+class RecordBatch:
+    """The records of log positions ``[start, end)`` of one partition, as the log holds them."""
+
+    __slots__ = ("end", "records", "start", "tap")
+
+    def __init__(self, tap: Tap, records: Sequence[Record], start: int, end: int) -> None:
+        """Take the records as aiokafka parsed them: nothing is made per record."""
+        self.tap = tap
+        self.records = records
+        self.start = start
+        self.end = end
+
+    @property
+    def tp(self) -> TopicPartition:
+        """Where the records come from."""
+        return self.tap.tp
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]  # faust is untyped here
+    """Passes a batch through Faust as it is."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        """Return Faust's decoder: the value of the event is the batch."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001  Faust's signature
+            return app.create_event(None, message.value, message.headers, message)
+
+        return decode

@@ -1,0 +1,169 @@
+"""Transactions of one source partition: outputs and offset, all or nothing.
+
+Each partition has a producer of its own with a *stable* transactional id.  aiokafka commits
+offsets without the member's generation, so this id is all that fences a zombie: it must be
+taken (InitProducerId) before the committed offset is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from pipeline.core.batch import Output, OutRecord
+from pipeline.core.batch import TopicPartition as SourcePartition
+from pipeline.core.topics import MAX_MESSAGE_BYTES
+from pipeline.transport.errors import CLIENT_FAILURES, OutputTooLargeError
+from pipeline.transport.mark import Committed
+from pipeline.transport.options import EngineOptions
+
+RETRY_MS: Final = 20
+"""After a commit the broker refuses the next transaction for some milliseconds."""
+RECORD_OVERHEAD: Final = 128
+CLOSE_S: Final = 3.0
+
+
+class PreparedBatch(NamedTuple):
+    """One record batch, ready to be sent."""
+
+    topic: str
+    partition: int
+    batch: Any
+
+
+class PartitionProducer:
+    """The transactional producer of one source partition; made anew by every fencing."""
+
+    def __init__(self, transactional_id: str, group_id: str, options: EngineOptions) -> None:
+        """Name the id and the group whose offsets are committed."""
+        self._transactional_id = transactional_id
+        self._group_id = group_id
+        self._options = options
+        self._producer: Any = None
+
+    async def fence(self) -> None:
+        """Take the transactional id: ends a predecessor's transaction and refuses its next one.
+
+        When this returns, all that the id ever wrote is committed or aborted.
+
+        Raises:
+            TimeoutError: Kafka did not answer in time; also aiokafka's errors.
+        """
+        await self.close()
+        options = self._options
+        producer = AIOKafkaProducer(
+            **options.client,
+            client_id=self._transactional_id,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=options.transaction_timeout_ms,
+            compression_type=options.codec,
+            max_batch_size=options.batch_bytes,
+            max_request_size=2 * MAX_MESSAGE_BYTES,
+            request_timeout_ms=options.request_timeout_ms,
+            retry_backoff_ms=RETRY_MS,
+        )
+        try:
+            async with asyncio.timeout(options.open_limit_s):
+                await producer.start()
+        except BaseException:
+            await _abandon(producer)
+            raise
+        self._producer = producer
+
+    def prepare(self, outputs: Sequence[Output], now_ms: int) -> list[PreparedBatch]:
+        """Build the record batches of *outputs*, split at the batch size.
+
+        Raises:
+            OutputTooLargeError: A record is larger than any topic takes.
+        """
+        return [
+            PreparedBatch(output.topic, output.partition, batch)
+            for output in outputs
+            for batch in self._build(output.records, now_ms)
+        ]
+
+    def _build(self, records: Sequence[OutRecord], now_ms: int) -> list[Any]:
+        batches: list[Any] = []
+        batch: Any = None
+        count = 0
+        for value, key, headers in records:
+            # The list: aiokafka's builder is compiled and takes nothing else.
+            listed = list(headers)
+            added = batch and batch._builder.append(count, now_ms, key, value, listed)
+            if added is None:
+                if len(value) > MAX_MESSAGE_BYTES - RECORD_OVERHEAD:
+                    raise OutputTooLargeError(f"an output record of {len(value)} bytes")
+                batch, count = self._producer.create_batch(), 0
+                batches.append(batch)
+                # The first record of a batch is taken whatever its size.
+                batch._builder.append(0, now_ms, key, value, listed)
+            count += 1
+            batch._relative_offset = count
+        for built in batches:
+            built.close()
+        return batches
+
+    async def commit(
+        self, prepared: Sequence[PreparedBatch], source: SourcePartition, committed: Committed
+    ) -> None:
+        """Write *prepared* and the offset of *source* in one transaction.
+
+        Raises:
+            TimeoutError: It took longer than a transaction may; also aiokafka's errors.  The
+                outcome is unknown then, and this producer of no more use.
+        """
+        producer = self._producer
+        offset = {TopicPartition(*source): OffsetAndMetadata(*committed)}
+        futures: list[asyncio.Future[Any]] = []
+        async with asyncio.timeout(self._options.transaction_timeout_ms / 1000):
+            try:
+                await producer.begin_transaction()
+                for topic, partition, batch in prepared:
+                    futures.append(await producer.send_batch(batch, topic, partition=partition))
+                # A commit succeeds even if one of its batches was refused: look at each.
+                await asyncio.gather(*futures)
+                await producer.send_offsets_to_transaction(offset, self._group_id)
+                await producer.commit_transaction()
+            finally:
+                for future in futures:
+                    future.cancel()
+
+    async def close(self) -> None:
+        """Close without waiting for what was not delivered: an open transaction is abandoned."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _abandon(producer)
+
+
+async def _abandon(producer: Any) -> None:
+    """End the producer's tasks and connections, whatever state they are in.
+
+    Its own ``stop`` would wait for deliveries and coordinators that may never come back.
+    """
+    producer._closed = True
+    tasks = _tasks_of(producer._sender)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE_S)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()
+    with suppress(*CLIENT_FAILURES):
+        async with asyncio.timeout(CLOSE_S):
+            await producer.client.close()
+
+
+def _tasks_of(sender: Any) -> list[asyncio.Task[Any]]:
+    """Return the tasks that run methods of *sender*: aiokafka keeps no list of them."""
+    found = []
+    for task in asyncio.all_tasks():
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame is not None and frame.f_locals.get("self") is sender:
+            found.append(task)
+    return found

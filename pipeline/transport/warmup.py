@@ -1,0 +1,98 @@
+"""Warm-up: what the former owners of a source partition have seen, from ``mail.seen``.
+
+Several raw topics share one partition of ``mail.seen``, and each writer's transactions come in
+between.  The reading ends at the run whose end is the committed source offset: every commit
+wrote one.  If there is none (retention took it, or an operator moved the offset), it ends where
+the log ended after the fencing: by then every run of the partition had been written.  Neither
+end may be taken from ``end_offsets``, which another source's open transaction keeps low.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+
+from pipeline.core.batch import TopicPartition
+from pipeline.core.seen import decode_run
+from pipeline.transport.options import EngineOptions
+
+log = logging.getLogger(__name__)
+
+WAIT_MS = 100
+YIELD_S = 0.03
+"""Work between two turns of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What is to be read for one source partition."""
+
+    tp: TopicPartition
+    """The source partition, already fenced."""
+    seen: TopicPartition
+    end: int
+    """The committed source offset."""
+    since_ms: int
+    """Record time from which runs matter."""
+
+    async def read(self, options: EngineOptions, warm: Callable[[bytes], None]) -> bool:
+        """Feed the runs of the partition to *warm*, oldest first; return whether the last was met.
+
+        Waits as long as it takes: also while Kafka is away, or other transactions hide records.
+
+        Raises:
+            InvariantError: A record is no run, or of a newer program.
+        """
+        consumer = AIOKafkaConsumer(
+            **options.client,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=WAIT_MS,
+            max_partition_fetch_bytes=options.partition_fetch_bytes,
+            request_timeout_ms=options.request_timeout_ms,
+        )
+        try:
+            await consumer.start()
+            await self._seek(consumer)
+            return await self._follow(consumer, warm)
+        finally:
+            await consumer.stop()
+
+    async def _seek(self, consumer: AIOKafkaConsumer) -> None:
+        partition = KafkaPartition(*self.seen)
+        consumer.assign([partition])
+        # The end first: records written between the two questions must not be skipped.
+        end = (await consumer.end_offsets([partition]))[partition]
+        found = (await consumer.offsets_for_times({partition: self.since_ms}))[partition]
+        consumer.seek(partition, end if found is None else found.offset)
+
+    async def _follow(self, consumer: AIOKafkaConsumer, warm: Callable[[bytes], None]) -> bool:
+        partition = KafkaPartition(*self.seen)
+        goal: int | None = None
+        worked_since = time.monotonic()
+        while True:
+            fetched = await consumer.getmany(timeout_ms=WAIT_MS)
+            if goal is None:
+                # Of the first answer, which is younger than the fencing.
+                goal = consumer.highwater(partition)
+            for record in fetched.get(partition, ()):
+                if time.monotonic() - worked_since > YIELD_S:
+                    await asyncio.sleep(0)
+                    worked_since = time.monotonic()
+                if record.value is None:
+                    continue
+                run = decode_run(record.value)
+                if (run.topic, run.partition) != self.tp or run.end > self.end:
+                    continue
+                warm(record.value)
+                if run.end == self.end:
+                    return True
+            if goal is not None and await consumer.position(partition) >= goal:
+                return False
