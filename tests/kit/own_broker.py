@@ -17,8 +17,8 @@ from tests.kit.processes import Watch
 class OwnBroker:
     """One local broker, at the same address however often it is started."""
 
-    def __init__(self, folder: Path) -> None:
-        self._kafka = LocalKafka(folder, port=0, heap=HEAP)
+    def __init__(self, folder: Path, heap: str = HEAP) -> None:
+        self._kafka = LocalKafka(folder, port=0, heap=heap)
         self._watch: Watch | None = None
         self.bootstrap = ""
 
@@ -57,10 +57,10 @@ class OwnBroker:
 
 
 @contextmanager
-def own_broker() -> Iterator[OwnBroker]:
+def own_broker(heap: str = HEAP) -> Iterator[OwnBroker]:
     """Yield a running broker in a folder of its own; in the end both are gone."""
     with tempfile.TemporaryDirectory(prefix="mailstream-own-") as folder:
-        broker = OwnBroker(Path(folder))
+        broker = OwnBroker(Path(folder), heap)
         broker.start()
         try:
             yield broker

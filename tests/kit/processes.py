@@ -211,12 +211,19 @@ def mailstream(*arguments: str | Path) -> list[str | Path]:
 class Worker(Service):
     """One ``mailstream worker``."""
 
-    def __init__(self, name: str, config: Path, data_dir: Path, script: Path | None = None) -> None:
-        """Describe a worker; *script* stands in for the program in tests that bend it."""
+    def __init__(
+        self, name: str, config: Path, data_dir: Path, script: Sequence[str | Path] = ()
+    ) -> None:
+        """Describe a worker.
+
+        Args:
+            name: ``worker-1`` and so on.
+            config: Its configuration.
+            data_dir: As configured.
+            script: Path and arguments of a program that stands in for ours, and bends it.
+        """
         options: list[str | Path] = ["--config", config, "--name", name, "--listen", "127.0.0.1:0"]
-        command = mailstream("worker", *options)
-        if script is not None:
-            command = [sys.executable, script, *options]
+        command = [sys.executable, *script, *options] if script else mailstream("worker", *options)
         super().__init__(name, command, data_dir)
 
     def ready(self) -> bool:

@@ -50,7 +50,7 @@ class RawWriter:
             bootstrap_servers=bootstrap,
             enable_idempotence=True,
             acks="all",
-            compression_type="lz4",
+            compression_type="zstd",  # as ingest does
             max_batch_size=BATCH_BYTES,
             max_request_size=2 * BATCH_BYTES,
             request_timeout_ms=60_000,

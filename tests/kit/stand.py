@@ -103,8 +103,8 @@ class Stand:
         with suppress(KafkaError):  # a broker that is gone has taken them along
             asyncio.run(self._delete_topics())
 
-    def worker(self, number: int = 1, script: Path | None = None) -> Worker:
-        """Return worker *number*, started."""
+    def worker(self, number: int = 1, script: Sequence[str | Path] = ()) -> Worker:
+        """Return worker *number*, started; *script* stands in for the program at the first start."""
         name = f"worker-{number}"
         worker = self.workers.get(name)
         if worker is None:
@@ -200,9 +200,11 @@ class Stand:
             every_s=0.3,
         )
 
-    def recount(self) -> Recount:
-        """Return the recount of what the raw topics hold."""
-        return Recount(self.posted(), CLASSES)
+    def recount(
+        self, without: Callable[[Mapping[str, Any]], bool] = lambda _event: False
+    ) -> Recount:
+        """Return the recount of what the raw topics hold, leaving out events *without* names."""
+        return Recount((one for one in self.posted() if not without(one.event)), CLASSES)
 
     def posted(self) -> list[Posted]:
         """Return what the raw topics hold."""

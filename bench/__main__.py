@@ -1,0 +1,81 @@
+"""``make bench``: measure speed, memory and freshness, and hold the figures against their bars."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from bench import drain, figures, ingest, refold_hour, steady
+from bench.figures import Figure
+from tests.kit.own_broker import own_broker
+
+EVENTS: Final = 1_000_000
+HEAP: Final = "1g"
+"""Of the broker: what the local one has by default."""
+
+Bench = Callable[[str, Path, int], Iterator[Figure]]
+
+
+def _drain(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    yield from drain.measure(bootstrap, folder, events, codec="snappy")
+
+
+def _drain_uncompressed(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    script = Path(__file__).with_name("uncompressed_worker.py")
+    yield from drain.measure(bootstrap, folder, events, codec="none", script=[script])
+
+
+def _refold_hour(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    del events
+    yield from refold_hour.measure(bootstrap, folder)
+
+
+def _steady(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    del events
+    yield from steady.measure(bootstrap, folder)
+
+
+def _ingest(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    yield from ingest.measure(bootstrap, folder, events)
+
+
+BENCHES: Final[dict[str, Bench]] = {
+    "drain": _drain,
+    "drain-uncompressed": _drain_uncompressed,
+    "refold-hour": _refold_hour,
+    "steady": _steady,
+    "ingest": _ingest,
+}
+
+
+def main() -> int:
+    """Run the benches and return 1 if a figure fell below 70 % of this machine's record."""
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    options.add_argument("--events", type=int, default=EVENTS, help="events of the large loads")
+    options.add_argument("--record", action="store_true", help="append to bench/records.jsonl")
+    chosen = options.parse_args()
+    unknown = set(chosen.names) - BENCHES.keys()
+    if unknown:
+        options.error(f"no such bench: {', '.join(sorted(unknown))}")
+    found: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="mailstream-bench-") as folder:
+        for name in chosen.names or BENCHES:
+            with own_broker(HEAP) as broker:
+                for figure in BENCHES[name](broker.bootstrap, Path(folder, name), chosen.events):
+                    print(json.dumps(figure.line()), flush=True)
+                    found.append(figure)
+    text, holds = figures.table(found)
+    print(text, file=sys.stderr)
+    if chosen.record:
+        figures.record(found)
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

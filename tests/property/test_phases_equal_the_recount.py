@@ -1,0 +1,127 @@
+"""Both phases together, without Kafka: what the board holds equals the recount of what was posted."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.batch import TopicPartition
+from pipeline.core.engine_stats import EngineStats
+from pipeline.core.event import partition_of
+from pipeline.core.families import FAMILIES, Export, Family
+from pipeline.core.tally import Tally
+from pipeline.core.topics import TopicNames
+from pipeline.enrich.step import Enricher
+from pipeline.fold.board import Board
+from tests.kit.oracle import HOUR, MINUTE, WINDOWS, Posted, Recount, Series
+from tests.kit.raw_log import RawRecord, raw_record
+from tests.kit.scrape import differences
+from tests.kit.traffic import CLASSES, Shape, Varied, with_repeats
+
+NOW = 1_767_268_800_000
+NAMES = TopicNames("mail.")
+PARTITIONS = 3
+Log = dict[TopicPartition, list[RawRecord]]
+
+
+class Stored(NamedTuple):
+    """A record as read."""
+
+    offset: int
+    value: bytes
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    timestamp: int | None = None
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 800), largest=st.integers(1, 400))
+@example(seed=0, count=5000, largest=700)
+def test_any_split_of_any_traffic_gives_the_windows_of_the_recount(
+    seed: int, count: int, largest: int
+) -> None:
+    rnd = random.Random(seed)
+    posted, log = traffic(seed, count)
+    board = Board(tuple(WINDOWS.values()))
+    for partition in range(PARTITIONS):
+        board.open(partition)
+    frames = [frame for tp, records in log.items() for frame in enriched(tp, records, rnd, largest)]
+    rnd.shuffle(frames)
+    for offset, (partition, frame) in enumerate(frames):
+        board.fold(partition, [Stored(offset, frame)], NOW)
+    for partition in range(PARTITIONS):
+        board.complete(partition)
+    recount = Recount(posted, CLASSES)
+    for now in (NOW, NOW + 10_000, NOW + 3 * MINUTE, NOW + HOUR):
+        board.advance(now)
+        assert differences(recount.at(now), shown(board)) == []
+
+
+def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
+    """Return events of both sources as posted and as the raw topics hold them."""
+    made = Varied(seed=seed, now_ms=NOW, ahead_ms=4 * MINUTE, shape=Shape(users=40, ips=5))
+    posted: list[Posted] = []
+    log: Log = defaultdict(list)
+    for source, make in (("zonemta", made.zonemta), ("haraka", made.haraka)):
+        events = [make() for _ in range(count)]
+        for event in events:
+            event.setdefault("event_id", f"{event['queue_id']}.{event['seq']}")
+        for event in with_repeats(events, count // 10, seed):
+            record = raw_record(event, source, NOW)
+            partition = partition_of(record.key, PARTITIONS)
+            log[TopicPartition(NAMES.of(f"raw.{source}"), partition)].append(record)
+            posted.append(Posted(event, source, NOW))
+    return posted, log
+
+
+def enriched(
+    tp: TopicPartition, records: Sequence[RawRecord], rnd: random.Random, largest: int
+) -> Iterator[tuple[int, bytes]]:
+    """Yield the frames that phase 1 makes of a partition in batches of up to *largest*."""
+    step = Enricher(
+        NAMES,
+        PARTITIONS,
+        horizon_ms=6 * HOUR,
+        max_ids=1_000_000,
+        tally=Tally(),
+        stats=EngineStats(session_timeout_ms=10_000),
+    )
+    step.open(tp)
+    read = [
+        Stored(offset, one.value, one.key, one.headers, one.at_ms)
+        for offset, one in enumerate(records)
+    ]
+    start = 0
+    while start < len(read):
+        end = min(len(read), start + rnd.randint(1, largest))
+        result = step.on_batch(tp, read[start:end], start, end, NOW)
+        result.on_commit()
+        for output in result.outputs:
+            if output.topic == NAMES.of("deltas"):
+                yield from ((output.partition, record.value) for record in output.records)
+        start = end
+
+
+def shown(board: Board) -> dict[tuple[str, Series], int]:
+    """Return the board's windows under their metric names."""
+    values: dict[tuple[str, Series], int] = defaultdict(int)
+    for family in FAMILIES:
+        for export in family.exports:
+            for window, length in WINDOWS.items():
+                for series, value in totals(board, family, export, length):
+                    values[window, series] += value
+    return {key: value for key, value in values.items() if value}
+
+
+def totals(
+    board: Board, family: Family, export: Export, window_ms: int
+) -> Iterator[tuple[Series, int]]:
+    found = board.totals(family, window_ms)
+    column = found.sums[export.sum].tolist()
+    for key, kind, value in zip(found.keys, found.event_types, column, strict=True):
+        yield Series(export.metric, (*key, kind) if export.by_event_type else key), value
