@@ -28,8 +28,6 @@ FEED: Final = b"hook"
 
 _VALUES_PER_EVENT: Final = 128
 _SPARE_VALUES: Final = 65_536
-_RECORD_OVERHEAD: Final = 160
-"""Bytes of a record beside key and value: the headers, and Kafka's lengths and deltas."""
 
 
 class _Batch(msgspec.Struct, gc=False):
@@ -88,8 +86,8 @@ class Posting:
         self._plain = True
         self.rejected: list[Rejection] = []
         self.accepted = 0
-        self.bytes = 0
-        """What the records will occupy before compression."""
+        self.redacted = 0
+        """Events that privacy changed."""
 
     @property
     def outputs(self) -> Sequence[Output]:
@@ -140,6 +138,7 @@ class Posting:
     def _add(self, event: PostedEvent, value: bytes, index: int) -> None:
         if self._privacy.apply(event):
             value = encode(event)
+            self.redacted += 1
         event_id = event.event_id or _content_id(event, value, index)
         key = (event.queue_id or event.message_id or event_id).encode()
         partition = partition_of(key, self._partitions)
@@ -150,7 +149,6 @@ class Posting:
         else:
             records.append(record)
         self.accepted += 1
-        self.bytes += len(value) + len(key) + _RECORD_OVERHEAD
 
 
 def decode_one(body: bytes) -> list[PostedEvent]:

@@ -64,8 +64,7 @@ class Privacy:
         self._client = "client_ip" in pseudonymise
         self._replies = self._recipients or self._user
         self._address = lru_cache(maxsize=16_384)(self._hashed_address)
-        self.redactions = 0
-        """Values that were changed so far."""
+        self._changes = 0
 
     def hash(self, text: str) -> str:
         """Return the keyed hash of *text*, case folded: 16 hex digits."""
@@ -86,7 +85,7 @@ class Privacy:
 
     def apply(self, event: PostedEvent) -> bool:
         """Take out what must not be stored; tell whether the event changed."""
-        before = self.redactions
+        before = self._changes
         if self._replies:
             if event.response_message:
                 self._apply_reply(event, "response_message", event.response_message)
@@ -101,14 +100,14 @@ class Privacy:
                 text = getattr(event, name)
                 if text:
                     setattr(event, name, self.hash(text))
-                    self.redactions += 1
-        return self.redactions != before
+                    self._changes += 1
+        return self._changes != before
 
     def _apply_reply(self, event: PostedEvent, name: str, reply: str) -> None:
         redacted = self.redact(reply)
         if redacted != reply:
             setattr(event, name, redacted)
-            self.redactions += 1
+            self._changes += 1
 
     def _apply_recipient(self, event: PostedEvent) -> None:
         self._hash_fields(event, ("to", "to_user"))
@@ -120,7 +119,7 @@ class Privacy:
             text = getattr(event, name)
             if text:
                 setattr(event, name, self._address(text))
-                self.redactions += 1
+                self._changes += 1
 
     def _hashed_address(self, text: str) -> str:
         angle = _ANGLE.search(text)

@@ -1,0 +1,61 @@
+"""Who posts: API keys, and the source that the sender names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pipeline.kit.listen import same_secret
+from pipeline.kit.settings import SOURCES, ApiKey
+from producers.posting import Sender
+
+KEY_HEADER: Final = "X-API-Key"
+SOURCE_HEADER: Final = "X-Source"
+
+DEFAULT_SOURCE: Final = "zonemta"
+DEFAULT_ORIGIN: Final = "default"
+
+
+class WrongKeyError(Exception):
+    """The key is missing or unknown."""
+
+
+class UnknownSourceError(Exception):
+    """The header names a source that does not post here."""
+
+
+class SourceNotAllowedError(Exception):
+    """The key may not post for this source."""
+
+
+class ApiKeys:
+    """The keys of one ingest service; without any, everybody who reaches it may post."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        """Take the configured keys."""
+        self._keys = tuple(keys)
+
+    def sender(self, headers: Mapping[str, str]) -> Sender:
+        """Return who sends a request with these *headers*.
+
+        Raises:
+            WrongKeyError: No key fits.
+            UnknownSourceError: There is no such source.
+            SourceNotAllowedError: The key may not post for it.
+        """
+        key = self._key(headers.get(KEY_HEADER, "")) if self._keys else None
+        source = headers.get(SOURCE_HEADER, DEFAULT_SOURCE).strip().lower()
+        if source not in SOURCES:
+            raise UnknownSourceError
+        if key is None:
+            return Sender(source, DEFAULT_ORIGIN)
+        if source not in key.sources:
+            raise SourceNotAllowedError
+        return Sender(source, key.name)
+
+    def _key(self, given: str) -> ApiKey:
+        # All are always compared, so that the time tells nothing about which one came near.
+        fitting = [key for key in self._keys if same_secret(given, key.key.get_secret_value())]
+        if not fitting:
+            raise WrongKeyError
+        return fitting[0]
