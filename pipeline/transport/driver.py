@@ -1,4 +1,4 @@
-"""The Faust transport ``mailstream://``: Faust's application, agents and group, our batches.
+"""The Faust transport ``batches://``: Faust's application, agents and group, our batches.
 
 Faust finds :class:`Transport` by the entry point ``faust.transports``.  What it adds: an agent
 receives one :class:`~pipeline.transport.batch.RecordBatch` per event, and assignments are told
@@ -24,7 +24,7 @@ from pipeline.transport.batch import BatchSchema, RecordBatch, Tap
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.reader import ReaderThread
 
-SCHEME: Final = "mailstream"
+SCHEME: Final = "batches"
 NEVER_S: Final = 10 * 365 * 86_400.0
 
 
