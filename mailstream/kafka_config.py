@@ -71,6 +71,12 @@ def write(folder: Path, *, host: str, port: int, controller_port: int) -> None:
     log4j(folder).write_text(_LOGGING.format(log=_escaped(str(server_log(folder)))))
 
 
+def settings() -> dict[str, str]:
+    """Return the settings that are the same for every broker of ours, by name."""
+    lines = (line for line in _SETTINGS.splitlines() if not line.startswith("#"))
+    return dict(line.split("=", 1) for line in lines)
+
+
 def properties(folder: Path) -> Path:
     """Return where the broker's settings are."""
     return folder / "server.properties"

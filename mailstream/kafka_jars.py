@@ -130,7 +130,9 @@ def _fetch(pom: Path, folder: Path, environ: Mapping[str, str], java_program: Pa
         )
         raise ConfigError([mistake])
     log.info("Fetching Apache Kafka, once", extra={"folder": str(folder)})
-    # The link target is the last thing to appear: a folder with the final name is complete.
+    for leftover in folder.parent.glob(f"{folder.name}.*"):  # of a fetch that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    # Renamed when complete: a folder with the final name has everything.
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         _copy_dependencies(maven, pom, partial, environ, java_program)

@@ -71,6 +71,15 @@ def test_jars_are_fetched_once_however_many_ask_at_once(tmp_path: Path) -> None:
     assert (tmp_path / "runs").read_text() == f"run with {found.parent.parent}\n"
 
 
+def test_what_a_killed_fetch_left_behind_is_removed_by_the_next(tmp_path: Path) -> None:
+    program(tmp_path, "mvn", MAVEN)
+    program(tmp_path, "java", JAVA.format(version="17"))
+    folder = jars(environ=environ(tmp_path))
+    leftover = folder.rename(folder.with_name(f"{folder.name}.killed"))
+    assert jars(environ=environ(tmp_path)) == folder
+    assert not leftover.exists()
+
+
 def test_another_pom_is_another_folder(tmp_path: Path) -> None:
     program(tmp_path, "mvn", MAVEN)
     program(tmp_path, "java", JAVA.format(version="17"))

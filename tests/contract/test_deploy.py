@@ -1,0 +1,194 @@
+"""What is deployed fits the program: every name, path, port and address in it exists."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from mailstream import kafka_config
+from mailstream.cli import cli
+from mailstream.kafka_jars import kafka_version
+from pipeline.kit.settings import Settings, load
+from tests.kit.programs import promtool
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+LASTING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
+DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+
+
+def settings() -> Settings:
+    return load(ROOT / "deploy" / "docker" / "mailstream.yaml", {})
+
+
+def stages() -> list[str]:
+    return re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)[1:]
+
+
+def test_the_services_are_kafka_ingest_worker_and_prometheus() -> None:
+    assert set(LASTING) == {"kafka", "ingest", "worker", "prometheus"}
+    assert {"ingest", "worker"} < set(OURS)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_pinned_to_a_patch_release(name: str) -> None:
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("image", re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
+def test_every_base_image_is_pinned_to_a_patch_release(image: str) -> None:
+    assert re.fullmatch(r"[a-z/]+:\d+\.\d+\.\d+-[a-z-]+", image)
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_every_lasting_service_has_a_health_check(name: str) -> None:
+    assert {"test", "interval", "timeout", "retries"} <= set(SERVICES[name]["healthcheck"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_runs_as_root(name: str) -> None:
+    if name in OURS:
+        assert re.findall(r"^USER (\S+)", stages()[-1], re.MULTILINE) == ["mailstream"]
+    else:
+        assert SERVICES[name]["user"] not in {"root", "0"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_published_on_loopback_only(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_mounted_file_and_volume_exists(name: str) -> None:
+    for volume in SERVICES[name].get("volumes", ()):
+        source = volume.partition(":")[0]
+        assert (ROOT / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_awaited_service_can_reach_the_awaited_state(name: str) -> None:
+    for other, wait in SERVICES[name].get("depends_on", {}).items():
+        ends = other not in LASTING
+        assert (wait["condition"] == "service_completed_successfully") == ends
+        assert ends or "healthcheck" in SERVICES[other]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_exists_with_its_options(name: str) -> None:
+    command: click.Command = cli
+    words = list(SERVICES[name]["command"])
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        found = command.get_command(context, words.pop(0))
+        assert found is not None
+        command, context = found, click.Context(found, parent=context)
+    command.parse_args(context, words)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_configuration_is_mounted_where_the_variable_says(name: str) -> None:
+    path = SERVICES[name]["environment"]["MAILSTREAM_CONFIG"]
+    assert f"./deploy/docker/mailstream.yaml:{path}:ro" in SERVICES[name]["volumes"]
+    assert SERVICES[name]["build"]["dockerfile"] == "deploy/docker/Dockerfile"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_data_folder_is_a_volume_that_the_image_gives_to_its_user(name: str) -> None:
+    folder = str(settings().data_dir)
+    assert any(volume.endswith(f":{folder}") for volume in SERVICES[name]["volumes"])
+    assert f"--home-dir {folder} --create-home" in stages()[-1]
+
+
+def test_published_ports_and_health_checks_are_where_the_services_listen() -> None:
+    given = settings()
+    for name, address in ("ingest", given.ingest.listen), ("worker", given.metrics.listen):
+        assert SERVICES[name]["ports"] == [f"127.0.0.1:{address.port}:{address.port}"]
+        assert f"127.0.0.1:{address.port}/health" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_listeners_let_in_health_checks_and_the_compose_network_and_no_other() -> None:
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    expected = {ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network(network["subnet"])}
+    assert set(settings().ingest.allow) == expected
+    assert set(settings().metrics.allow) == expected
+
+
+def test_the_broker_is_the_local_brokers_version_with_its_settings() -> None:
+    kafka = SERVICES["kafka"]
+    assert kafka["image"] == f"apache/kafka:{kafka_version()}"
+    assert (
+        f"CLIENTS://{settings().kafka.bootstrap_servers}"
+        in (kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"])
+    )
+    own = {
+        "KAFKA_" + name.upper().replace(".", "_"): value
+        for name, value in kafka_config.settings().items()
+    }
+    # Sized for a laptop's small heap; the container has Kafka's own defaults.
+    small = {name for name in own if name not in kafka["environment"]}
+    assert small == {
+        "KAFKA_LOG_CLEANER_DEDUPE_BUFFER_SIZE",
+        "KAFKA_NUM_NETWORK_THREADS",
+        "KAFKA_NUM_IO_THREADS",
+        "KAFKA_BROKER_SESSION_TIMEOUT_MS",
+        "KAFKA_BROKER_HEARTBEAT_INTERVAL_MS",
+    }
+    assert {name: kafka["environment"][name] for name in own if name not in small} == {
+        name: value for name, value in own.items() if name not in small
+    }
+
+
+@pytest.mark.parametrize("stage", stages(), ids=["build", "run"])
+def test_everything_that_the_image_copies_is_there_and_not_ignored(stage: str) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    for line in re.findall(r"^COPY (?!--from)(.+)$", stage, re.MULTILINE):
+        *sources, _ = line.split()
+        for source in sources:
+            assert (ROOT / source).exists()
+            assert f"!{source}" in ignored
+
+
+def test_the_image_copies_every_package_and_installs_the_locked_dependencies() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"^COPY (\w+) \./\1$", DOCKERFILE, re.MULTILINE))
+    assert "--require-hashes -r requirements.lock" in DOCKERFILE
+
+
+@pytest.mark.parametrize("folder", ["docker", "prometheus"])
+def test_promtool_accepts_the_scrape_configuration(folder: str) -> None:
+    path = ROOT / "deploy" / folder / "prometheus.yml"
+    answer = subprocess.run(
+        [promtool(), "check", "config", path], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
+    inside = yaml.safe_load((ROOT / "deploy" / "docker" / "prometheus.yml").read_text())
+    found = {
+        (name, source["port"])
+        for job in inside["scrape_configs"]
+        for source in job["dns_sd_configs"]
+        for name in source["names"]
+    }
+    given = settings()
+    assert found == {("ingest", given.ingest.listen.port), ("worker", given.metrics.listen.port)}
+
+    outside = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    targets = {
+        target
+        for job in outside["scrape_configs"]
+        for source in job["static_configs"]
+        for target in source["targets"]
+    }
+    assert targets == {str(Settings().ingest.listen), str(Settings().metrics.listen)}
