@@ -96,8 +96,8 @@ def middlewares(guard: Guard) -> list[Any]:
     """Return aiohttp middlewares that apply *guard* and answer every error as JSON."""
 
     @web.middleware
-    async def errors_as_json(request: web.Request, answer: Answer) -> web.StreamResponse:
-        result = await outcome(answer(request))
+    async def errors_as_json(request: web.Request, handler: Answer) -> web.StreamResponse:
+        result = await outcome(handler(request))
         if isinstance(result, web.HTTPException):
             return _of_exception(result)
         if isinstance(result, ConnectionError):
@@ -108,8 +108,8 @@ def middlewares(guard: Guard) -> list[Any]:
         return result
 
     @web.middleware
-    async def guarded(request: web.Request, answer: Answer) -> web.StreamResponse:
-        return _refused(guard, request) or await answer(request)
+    async def guarded(request: web.Request, handler: Answer) -> web.StreamResponse:
+        return _refused(guard, request) or await handler(request)
 
     return [errors_as_json, guarded]
 

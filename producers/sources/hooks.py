@@ -156,10 +156,10 @@ class Ingest:
         @web.middleware
         async def measured(
             request: web.Request,
-            answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+            handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
         ) -> web.StreamResponse:
             began = self._clock.monotonic()
-            response = await answer(request)
+            response = await handler(request)
             resource = request.match_info.route.resource
             route = resource.canonical if resource is not None else "unknown"
             self._metrics.seconds.labels(route).observe(self._clock.monotonic() - began)
