@@ -26,14 +26,14 @@ LABELS = {
     "mail_user_bytes": ("user",),
     "mail_ip_events": ("ip", "event_type"),
     "mail_ip_provider_events": ("ip", "provider", "event_type"),
-    "mail_failures": ("ip", "provider", "event_type", "bounce_class"),
+    "mail_failures": ("ip", "provider", "bounce_class", "event_type"),
     "mail_domain_events": ("domain", "event_type"),
     "mail_destination_events": ("domain", "event_type"),
     "mail_destination_failures": ("domain", "bounce_class"),
     "mail_node_events": ("node", "zone", "direction", "event_type"),
     "mail_client_ip_events": ("ip", "direction", "event_type"),
 }
-"""Labels of every windowed metric, ``window`` apart."""
+"""Labels of every windowed metric, ``window`` apart; the event type stands last."""
 
 KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction"})
 """Labels of a small closed set of values: they keep theirs when a key is summed under ``_other``."""
@@ -291,6 +291,6 @@ def customer_contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
     if kind in FAILURES and fact.bounce_class is not None:
         if fact.provider is not None:
             ip = "none" if fact.sending_ip is None else fact.sending_ip
-            yield Series("mail_failures", (ip, fact.provider, kind, fact.bounce_class)), 1
+            yield Series("mail_failures", (ip, fact.provider, fact.bounce_class, kind)), 1
         if fact.to_domain is not None:
             yield Series("mail_destination_failures", (fact.to_domain, fact.bounce_class)), 1

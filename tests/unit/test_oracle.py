@@ -68,7 +68,7 @@ def test_every_family_gets_what_the_event_names() -> None:
         Series("mail_ip_provider_events", ("10.0.0.1", "google", "bounced")): 1,
         Series(
             "mail_failures",
-            ("10.0.0.1", "google", "bounced", CLASSES[FULL]),
+            ("10.0.0.1", "google", CLASSES[FULL], "bounced"),
         ): 1,
         Series("mail_domain_events", ("a.example", "bounced")): 1,
         Series("mail_destination_events", ("gmail.com", "bounced")): 1,
