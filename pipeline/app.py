@@ -1,1 +1,75 @@
 """The pipeline's composition root: the Faust app from our settings, with its two agents."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.engine_stats import EngineStats
+from pipeline.core.tally import Tally
+from pipeline.core.topics import RAW_TOPICS
+from pipeline.enrich.step import Enricher
+from pipeline.fold.board import Board
+from pipeline.kit.clock import Clock
+from pipeline.kit.kafka import client_options
+from pipeline.kit.settings import Settings
+from pipeline.transport.engine import Engine
+from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Both phases of one worker, and what an exporter reads of them."""
+
+    engine: Engine
+    board: Board
+    tally: Tally
+    stats: EngineStats
+
+
+def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
+    """Set up one worker's pipeline on the broker at *bootstrap*; call it in the event loop."""
+    names, pipeline = settings.topics.names, settings.pipeline
+    options = EngineOptions(
+        client=client_options(settings.kafka, bootstrap),
+        commit_interval_ms=pipeline.commit_interval,
+        fold_horizon_ms=max(pipeline.windows) + FOLD_MARGIN_MS,
+        seen_horizon_ms=pipeline.dedupe_horizon,
+    )
+    tally = Tally(max_values=pipeline.top_keys)
+    stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
+    board = Board(pipeline.windows)
+    enricher = Enricher(
+        names,
+        settings.topics.partitions,
+        horizon_ms=pipeline.dedupe_horizon,
+        max_ids=pipeline.dedupe_max_ids,
+        tally=tally,
+        stats=stats,
+    )
+    engine = Engine(
+        names,
+        options,
+        [names.of(topic) for topic in RAW_TOPICS],
+        names.of("deltas"),
+        names.of("seen"),
+        enricher,
+        board,
+        stats,
+        clock,
+    )
+    _add_agents(engine)
+    return Pipeline(engine, board, tally, stats)
+
+
+def _add_agents(engine: Engine) -> None:
+    @engine.app.agent(engine.source_batches)  # type: ignore[untyped-decorator]  # faust is untyped here
+    async def enrich(stream: AsyncIterator[Any]) -> None:
+        async for batch in stream:
+            await engine.process(batch)
+
+    @engine.app.agent(engine.fold_batches)  # type: ignore[untyped-decorator]  # faust is untyped here
+    async def fold(stream: AsyncIterator[Any]) -> None:
+        async for batch in stream:
+            await engine.process(batch)
