@@ -142,7 +142,7 @@ class Posting:
         event_id = event.event_id or _content_id(event, value, index)
         key = (event.queue_id or event.message_id or event_id).encode()
         partition = partition_of(key, self._partitions)
-        record = OutRecord(value, key, (("id", event_id.encode()), *self._headers))
+        record = OutRecord(value, key, [("id", event_id.encode()), *self._headers])
         records = self._records.get(partition)
         if records is None:
             self._records[partition] = [record]
@@ -151,15 +151,18 @@ class Posting:
         self.accepted += 1
 
 
-def decode_one(body: bytes) -> list[PostedEvent]:
-    """Return the one event of a body.
+def decode_one(body: bytes) -> Sequence[PostedEvent | RecordError]:
+    """Return the one event of a body, or the error in one of its fields.
 
     Raises:
-        RecordError: It is none.
+        RecordError: The body is not an object.
         TooManyEventsError: It holds absurdly many values.
     """
     _limit_values(body, 1)
-    return [decode(body)]
+    event = _decoded(msgspec.Raw(body))
+    if isinstance(event, RecordError) and event.reason is Reason.MALFORMED:
+        raise event
+    return [event]
 
 
 def decode_batch(body: bytes, max_events: int) -> Sequence[PostedEvent | RecordError]:
