@@ -39,9 +39,7 @@ class PartLog:
 
     def last_words(self) -> str:
         """Return the last line that says something, such as an exception's."""
-        with self.path.open("rb") as file:
-            file.seek(max(0, self._size() - 8192))
-            lines = file.read().decode(errors="replace").splitlines()
+        lines = self._read(max(0, self._size() - 8192)).decode(errors="replace").splitlines()
         line = next((line for line in reversed(lines) if line.strip()), "it said nothing")
         fields = _fields(line.encode())
         return _sentence(fields) if fields else line.strip()[:500]
@@ -60,12 +58,17 @@ class PartLog:
             self._read_to, self._partial = 0, b""
         if size - self._read_to > MOST_BYTES:
             self._read_to, self._partial = size - MOST_BYTES, b""
-        with self.path.open("rb") as file:
-            file.seek(self._read_to)
-            fresh = file.read(MOST_BYTES)
+        fresh = self._read(self._read_to)
         self._read_to += len(fresh)
         *lines, self._partial = (self._partial + fresh).split(b"\n")
         return lines
+
+    def _read(self, start: int) -> bytes:
+        if not self.path.exists():  # not written yet, or tidied away by the operator
+            return b""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(MOST_BYTES)
 
     def _size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0

@@ -163,7 +163,8 @@ class _Installation:
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))
         for name in self._listens:
-            console.fact(name, f"{self._probe.metrics_url(addresses[name])}/metrics")
+            if name in addresses:
+                console.fact(name, f"{self._probe.metrics_url(addresses[name])}/metrics")
         announce(settings.data_dir, NAME, addresses[INGEST])
         console.say(f"ready in {time.monotonic() - begun:.1f} s; Ctrl-C stops everything")
         return True
@@ -175,7 +176,7 @@ class _Installation:
             self._console,
             self._probe,
             self._ingest_url,
-            self._probe.metrics_url(self._addresses()[next(iter(self._listens))]),
+            self._metrics_url(),
             self._set_note,
         )
         endless = (self._tell_status(), self._surface(), self._look_at_disk(), self._broker.watch())
@@ -210,7 +211,9 @@ class _Installation:
     async def _until_ready(self) -> None:
         told = time.monotonic()
         waiting = {INGEST, *self._listens}
-        while waiting:
+        # a worker beyond the number of partitions has none, and stands by
+        standing_by = max(0, len(self._listens) - self._settings.topics.partitions)
+        while INGEST in waiting or len(waiting) > standing_by:
             if self._supervisor.refused.done():
                 raise ConfigError([self._supervisor.refused.result()])
             addresses = self._addresses()
@@ -239,6 +242,10 @@ class _Installation:
     def _ingest_url(self) -> str | None:
         address = self._addresses().get(INGEST)
         return None if address is None else self._probe.ingest_url(address)
+
+    def _metrics_url(self) -> str:
+        name, configured = next(iter(self._listens.items()))
+        return self._probe.metrics_url(self._addresses().get(name, configured))
 
     def _set_note(self, note: str) -> None:
         self._note = note

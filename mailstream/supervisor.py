@@ -135,7 +135,7 @@ class Supervisor:
             begun = time.monotonic()
             try:
                 code = await self._run(kept)
-                why = _why(code)
+                why = _why(code, kept.log)
             except OSError as exc:  # no memory or no process left: that may pass
                 code, why = 1, f"could not be started ({exc.strerror})"
             lived = time.monotonic() - begun
@@ -221,7 +221,9 @@ def _record_path(data_dir: Path) -> Path:
     return data_dir / "run" / "parts"
 
 
-def _why(code: int) -> str:
+def _why(code: int, log: PartLog) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with status {code}" if code else "ended although nobody asked it to"
+    if code == 0:
+        return "ended although nobody asked it to"
+    return f"ended with status {code} ({log.last_words()})"

@@ -76,7 +76,7 @@ def test_a_part_that_keeps_failing_is_tried_again_ever_more_slowly(tmp_path: Pat
     async def scene() -> None:
         stage = Scene(tmp_path)
         stage.supervisor.start(python("ingest", "import sys; sys.exit('no luck')"))
-        await until(lambda: stage.said.getvalue().count("ended with status 1") >= 3)
+        await until(lambda: stage.said.getvalue().count("ended with status 1 (no luck)") >= 3)
         for wait in ("0.2 s", "0.4 s", "0.8 s"):
             assert f"starting it again in {wait}" in stage.said.getvalue()
         await stage.supervisor.stop(["ingest"])

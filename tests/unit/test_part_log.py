@@ -79,3 +79,10 @@ def test_a_file_that_someone_emptied_is_read_from_its_beginning(tmp_path: Path) 
         log.path.write_bytes(b"")
         file.write(line("error", "next"))
         assert log.important() == ["next"]
+
+
+def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    log = PartLog(tmp_path / "worker-1.log")
+    log.trim()
+    assert log.important() == []
+    assert log.last_words() == "it said nothing"
