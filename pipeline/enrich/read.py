@@ -49,6 +49,13 @@ class Intake:
     """What each timestamp says, ms since the epoch."""
     refused: list[Refused] = field(default_factory=list)
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep the records at *places*; the times are kept as they are."""
+        self.records = [self.records[place] for place in places]
+        self.ids = [self.ids[place] for place in places]
+        self.heads = [self.heads[place] for place in places]
+        self.events = [self.events[place] for place in places]
+
 
 class Reader:
     """Reads batches; holds nothing but caches."""
@@ -79,8 +86,7 @@ class Reader:
                 record, head = intake.records[place], intake.heads[place]
                 intake.refused.append(Refused(record, head.source, error))
         if len(good) < len(intake.events):
-            for column in (intake.records, intake.ids, intake.heads, intake.events):
-                column[:] = [column[place] for place in good]
+            intake.keep(good)
         return intake
 
     def _decoded(self, records: Sequence[Record]) -> Intake:
