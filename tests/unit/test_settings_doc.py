@@ -1,0 +1,70 @@
+"""The settings as people read them say what the models say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.kit.settings import Settings, load
+from pipeline.kit.settings_doc import effective, example, option_table, options
+
+DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_documented_options_are_those_of_the_models() -> None:
+    begin = "<!-- options: made by pipeline.kit.settings_doc.option_table -->\n"
+    shown = DOCS.read_text().partition(begin)[2].partition("<!-- end of options -->")[0]
+    assert shown == option_table()
+
+
+def test_the_example_loads_and_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "mailstream.yaml"
+    defaults = load(None, {})
+    file.write_text(example())
+    assert load(file, {}) == defaults
+    assert load(file, {"MAILSTREAM_HASH_KEY": "k"}).privacy.hash_key is not None
+
+
+def test_the_example_explains_every_key() -> None:
+    lines = example().splitlines()
+    for option in options():
+        name = option.key.rpartition(".")[2]
+        assert option.description
+        if "[]" not in option.key:
+            (place,) = (
+                i
+                for i, line in enumerate(lines)
+                if line.strip().startswith(f"{name}:") and _section(lines, i) == option.key
+            )
+            assert lines[place - 1].strip().startswith("#")
+    assert max(map(len, lines)) <= 100
+
+
+def _section(lines: list[str], place: int) -> str:
+    """Return the dotted key of the line at *place*."""
+    name = lines[place].strip().partition(":")[0]
+    if not lines[place].startswith(" "):
+        return name
+    above = next(line for line in reversed(lines[:place]) if line and line[0].isalpha())
+    return f"{above.partition(':')[0]}.{name}"
+
+
+def test_the_effective_settings_are_yaml_and_show_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "mailstream.yaml"
+    file.write_text(
+        "{metrics: {username: joe, password: hunter2}, privacy: {hash_key: hunter3},"
+        " ingest: {api_keys: [hunter4]}}"
+    )
+    text = effective(load(file, {}))
+    assert "hunter" not in text
+    shown = yaml.safe_load(text)
+    assert shown["metrics"]["password"] == "**********"
+    assert shown["pipeline"]["windows"] == ["1m", "5m", "1h"]
+    assert list(shown) == list(Settings.model_fields)
