@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,3 +18,22 @@ def broker() -> Iterator[str]:
     """Return the bootstrap address of the session's broker; topics and groups are by uuid."""
     with session_broker() as bootstrap:
         yield bootstrap
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_this_machine_only() -> Iterator[None]:
+    """Refuse connections to other machines: a test proves nothing about a network's weather."""
+    if "KAFKA_BOOTSTRAP" in os.environ:  # which may well be another machine
+        yield
+        return
+    connect = socket.socket.connect
+
+    def connect_here(self: socket.socket, address: Any) -> None:
+        if self.family in {socket.AF_INET, socket.AF_INET6}:
+            host = ipaddress.ip_address(address[0].partition("%")[0] or "127.0.0.1")
+            assert host.is_loopback or host.is_unspecified, f"a test connects to {host}"
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect_here)
+        yield
