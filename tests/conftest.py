@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kit.broker import session_broker
+
+# How fast a machine is must not decide a law: laws take as long as they take.
+settings.register_profile("mailstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("mailstream")
 
 
 @pytest.fixture(scope="session")
