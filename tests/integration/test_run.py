@@ -231,6 +231,6 @@ def test_the_demo_posts_traffic_and_ends_with_its_duration(tmp_path: Path) -> No
         assert shown.returncode == 0, shown.stdout + shown.stderr
         [over] = [line for line in shown.stdout.splitlines() if "the show is over" in line]
         accepted = int(over.partition("the show is over: ")[2].split()[0].replace(",", ""))
-        assert accepted > 100
+        assert accepted > 10  # the rate follows the time of day
         assert " 0 rejected" in over
         assert alive(made.parts()) == []
