@@ -91,10 +91,6 @@ class Slots:
         self.event_type: NDArray[np.uint8] = np.zeros(_FIRST_CAPACITY, np.uint8)
         """Event type number by slot."""
 
-    def __len__(self) -> int:
-        """Return the number of keys in use."""
-        return len(self._numbers)
-
     @property
     def capacity(self) -> int:
         """Return how long columns by slot must be."""

@@ -39,9 +39,8 @@ class Tier:
         """Sums by window, sum and slot."""
 
     def grow(self, capacity: int) -> None:
-        """Make room for *capacity* slots."""
-        if capacity > self.running.shape[-1]:
-            self.running = longer(self.running, capacity)
+        """Make room for *capacity* slots, more than before."""
+        self.running = longer(self.running, capacity)
 
     def index(self, base_pane: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the pane that each base pane lies in."""
