@@ -189,7 +189,7 @@ def disposition(error: BaseException) -> Disposition:
 
 def core_error(error: BaseException) -> MailstreamError:
     """Return our error for one of aiokafka's (or of the connection beneath it)."""
-    detail = f"Kafka: {type(error).__name__}: {error}"
+    detail = f"Kafka: {type(error).__name__}: {_text(error)}".removesuffix(": ")
     match disposition(error):
         case Disposition.FENCED:
             return FencedError(detail)
@@ -201,6 +201,12 @@ def core_error(error: BaseException) -> MailstreamError:
             return ConfigError([detail])
         case Disposition.TRANSIENT:
             return TransientError(detail)
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, errors.BrokerResponseError):  # its str() begins with a number
+        return ", ".join(map(str, error.args)) or getattr(error, "description", "")
+    return str(error)
 
 
 def _record_reason(error: BaseException) -> Reason:

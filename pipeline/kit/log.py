@@ -7,6 +7,7 @@ in 10 s, which says how many were held back.
 
 from __future__ import annotations
 
+import json as stdlib_json
 import logging
 import sys
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
         try:
-            sys.stderr.write(self.format(record) + "\n")
+            line = self.format(record).encode("utf-8", "backslashreplace").decode()
+            sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
             self.handleError(record)
@@ -85,10 +87,18 @@ def _named(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _json_line(value: Any, **_: Any) -> str:
-    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # lone surrogates, integers above 64 bits
+        return stdlib_json.dumps(value, default=str)
 
 
-def setup(component: str, *, json: bool | None = None, level: int = logging.INFO) -> None:
+def setup(
+    component: str,
+    *,
+    json: bool | None = None,
+    level: int = logging.INFO,
+) -> None:
     """Send every log line of this process to stderr; may be called again.
 
     Args:

@@ -115,7 +115,7 @@ def test_retention_is_as_configured_else_as_declared_and_ids_outlive_the_horizon
 
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        Settings().topics.prefix = "other."  # type: ignore[misc]  # it is what is tested
+        Settings().topics.prefix = "other."
 
 
 def test_code_gives_durations_in_milliseconds() -> None:
