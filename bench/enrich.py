@@ -26,9 +26,9 @@ from pipeline.enrich.columns import Columns
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import Counts, count_events, newest_times
 from pipeline.enrich.dedupe import SeenSet
-from pipeline.enrich.normalise import Normaliser
-from pipeline.enrich.read import Reader
+from pipeline.enrich.head import Heads
 from pipeline.enrich.step import Enricher, hashes_of
+from pipeline.enrich.transform import Transformed, Transformer, look
 
 START_MS: Final = 1_800_000_000_000
 HORIZON_MS: Final = 6 * 3_600_000
@@ -158,33 +158,33 @@ def whole(name: str, records: Sequence[RawRecord], size: int) -> None:
 def stages(records: Sequence[RawRecord]) -> None:
     """Measure each stage of one batch."""
     number = len(records)
-    reader, normaliser, combiner = Reader(), Normaliser(), Combiner(PARTITIONS)
-    report("enrich.read", best(lambda: reader.read(records), number), "us/event")
-    intake = reader.read(records)
-    received_ms = np.array([head.received_ms for head in intake.heads], np.int64)
-    report("enrich.hash", best(lambda: hashes_of(intake), number), "us/event")
-    hashes = hashes_of(intake)
-    seen = SeenSet(HORIZON_MS, max_bucket=1_000_000)
-    report("enrich.judge.empty", best(lambda: seen.judge(hashes, received_ms), number), "us/event")
-
-    def normalise() -> list[int]:
-        columns = intake.events, intake.ids, intake.heads, intake.times
-        return list(map(normaliser.apply, *columns))
-
-    report("enrich.normalise", best(normalise, number), "us/event")
-    encoded = best(lambda: [posted.encode(event) for event in intake.events], number)
-    report("enrich.encode", encoded, "us/event")
-    times = normalise()
+    heads, transformer, combiner = Heads(), Transformer(), Combiner(PARTITIONS)
+    report("enrich.headers", best(lambda: heads.read_all(records), number), "us/event")
+    headed, _refused = heads.read_all(records)
+    report("enrich.hash", best(lambda: hashes_of(headed), number), "us/event")
+    places = range(number)
+    values = [record.value for record in records]
+    report("enrich.look", best(lambda: look(values), number), "us/event")
+    transform = best(lambda: transformer.transform(headed, places, Transformed()), number)
+    report("enrich.transform", transform, "us/event")
+    done = Transformed()
+    transformer.transform(headed, places, done)
     on_time = np.ones(number, np.bool_)
 
     def combine() -> None:
-        combiner.combine(Columns(intake.events, times), on_time, TP, START_MS)
+        combiner.combine(Columns(done.rows, done.event_ms), on_time, TP, START_MS)
 
     report("enrich.combine", best(combine, number), "us/event")
-    columns = Columns(intake.events, times)
+    columns = Columns(done.rows, done.event_ms)
     combiner.combine(columns, on_time, TP, START_MS)
-    report("enrich.count", best(lambda: count_events(Counts(), columns), number), "us/event")
-    report("enrich.newest", best(lambda: newest_times(columns, received_ms), number), "us/event")
+    received_ms = np.array([head.received_ms for head in headed.heads], np.int64)
+
+    def count() -> None:
+        counts = Counts()
+        count_events(counts, columns)
+        newest_times(columns, received_ms)
+
+    report("enrich.count", best(count, number), "us/event")
 
 
 def seen_set(millions: int) -> None:

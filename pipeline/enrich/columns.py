@@ -1,5 +1,7 @@
 """The events of one batch as columns of small numbers, made once for all that counts them.
 
+Of every event the few fields that are counted are kept as a *row*.
+
 Values are numbered per batch in the order of their first appearance: no table outlives the batch,
 and equal batches give equal numbers.
 """
@@ -10,17 +12,37 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES, MailEvent
-from pipeline.core.families import NO_VALUE, Mail
+from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
+from pipeline.core.families import FAMILIES, NO_VALUE, Mail
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+
+Row = tuple[Any, ...]
+"""The values of :data:`FIELDS` of one event."""
+
+FIELDS: Final = tuple(
+    dict.fromkeys(
+        (
+            *("event_type", "source", "origin", "direction", "is_dsn", "is_probe"),
+            *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms"),
+            *("provider", "bounce_class", "sending_ip"),
+            *(field for family in FAMILIES for field in family.fields),
+        )
+    )
+)
+"""Every ``MailEvent`` field that is counted or counted by."""
+
+row_of: Final = attrgetter(*FIELDS)
+"""Return the row of one event."""
+
+_PLACE: Final = {field: place for place, field in enumerate(FIELDS)}
 
 _DENSE_AT_MOST: Final = 1 << 18
 """Spaces up to this size are counted in an array of that length, larger ones by sorting."""
@@ -49,29 +71,26 @@ class Distinct(NamedTuple):
 class Columns:
     """Columns of one batch's events, made when first asked for."""
 
-    def __init__(self, events: Sequence[MailEvent], event_ms: Sequence[int]) -> None:
-        """Take the events and the times at which they are counted."""
-        self.events = events
-        self.length = len(events)
+    def __init__(self, rows: Sequence[Row], event_ms: Sequence[int]) -> None:
+        """Take the rows of the events and the times at which they are counted."""
+        self.length = len(rows)
+        self._values: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * len(FIELDS)
         self.event_ms = np.array(event_ms, np.int64)
-        self.event_type = np.fromiter(
-            map(EVENT_TYPE_NUMBER.__getitem__, map(attrgetter("event_type"), events)),
-            np.int64,
-            self.length,
-        )
+        numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
+        self.event_type = np.fromiter(numbers, np.int64, self.length)
         self._columns: dict[tuple[str, bool], Column] = {}
         self._scopes: dict[tuple[Mail, tuple[str, ...]], Flags] = {}
+
+    def values(self, field: str) -> tuple[Any, ...]:
+        """Return the value of *field* of every event."""
+        return self._values[_PLACE[field]]
 
     def column(self, field: str) -> Column:
         """Return the column of the text field *field*."""
         held = self._columns.get((field, False))
         if held is None:
             numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
-            codes = np.fromiter(
-                map(numbers.__getitem__, map(attrgetter(field), self.events)),
-                np.int64,
-                self.length,
-            )
+            codes = np.fromiter(map(numbers.__getitem__, self.values(field)), np.int64, self.length)
             held = self._columns[field, False] = Column(list(numbers), codes)
         return held
 
@@ -84,12 +103,13 @@ class Columns:
 
     def flags(self, field: str) -> Flags:
         """Return the column of the boolean field *field*."""
-        return np.fromiter(map(attrgetter(field), self.events), np.bool_, self.length)
+        return np.array(self.values(field), np.bool_)
 
-    def seconds(self, field: str, places: NDArray[np.intp]) -> Floats:
-        """Return the field *field*, in ms, of the events at *places* in s; NaN where absent."""
-        read = attrgetter(field)
-        values = [read(self.events[place]) for place in places.tolist()]
+    def seconds(self, field: str) -> Floats:
+        """Return the field *field*, which is in ms, in s; NaN where it is absent."""
+        values = self.values(field)
+        if values.count(None) == len(values):
+            return np.full(len(values), np.nan)
         return np.array(values, np.float64) / 1000.0
 
     def scope(self, mail: Mail, event_types: tuple[str, ...]) -> Flags:

@@ -203,11 +203,11 @@ def volume(columns: Columns, one: Sum) -> Ints:
         np.bool_,
     )
     places = np.flatnonzero(counted[sources.codes, columns.event_type]).tolist()
-    if one is Sum.RECIPIENTS:
-        counts = (columns.events[place].recipients for place in places)
-        amounts[places] = [1 if number is None else number for number in counts]
-    else:
-        amounts[places] = [columns.events[place].size_bytes or 0 for place in places]
+    recipients = one is Sum.RECIPIENTS
+    values = columns.values("recipients" if recipients else "size_bytes")
+    absent = 1 if recipients else 0
+    told = [values[place] for place in places]
+    amounts[places] = [absent if value is None else value for value in told]
     return amounts
 
 

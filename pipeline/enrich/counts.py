@@ -68,12 +68,13 @@ def count_events(counts: Counts, columns: Columns) -> None:
     ):
         _count(counts, name, places, labels)
     delivered = np.flatnonzero(columns.scope(Mail.CUSTOMER, ("delivered",)))
-    for name, times, label in (
-        ("mail_provider_delivery_seconds", "delivery_time_ms", provider),
-        ("mail_provider_queue_seconds", "queue_time_ms", provider),
-        ("mail_ip_delivery_seconds", "delivery_time_ms", ip),
+    delivery, queue = columns.seconds("delivery_time_ms"), columns.seconds("queue_time_ms")
+    for name, seconds, label in (
+        ("mail_provider_delivery_seconds", delivery, provider),
+        ("mail_provider_queue_seconds", queue, provider),
+        ("mail_ip_delivery_seconds", delivery, ip),
     ):
-        _observe(counts, name, columns.seconds(times, delivered), delivered, label)
+        _observe(counts, name, seconds[delivered], label, label.codes[delivered])
 
 
 def count_odd_times(counts: Counts, columns: Columns, late: Flags, future: Flags) -> None:
@@ -139,17 +140,14 @@ def _count(counts: Counts, name: str, places: NDArray[np.intp], labels: Sequence
             counts.add(name, present, number)
 
 
-def _observe(
-    counts: Counts, name: str, seconds: Floats, places: NDArray[np.intp], label: Column
-) -> None:
-    """Sort *seconds*, one per place and NaN where not told, into buckets by *label*."""
+def _observe(counts: Counts, name: str, seconds: Floats, label: Column, codes: Ints) -> None:
+    """Sort *seconds*, NaN where not told, into buckets by *label*, whose codes are beside them."""
     told = ~np.isnan(seconds)
-    absent = label.absent()
-    if absent is not None:
-        told &= ~absent[places]
+    if None in label.names:
+        told &= codes != label.names.index(None)
     if not told.any():
         return
-    seconds, code = seconds[told], label.codes[places[told]]
+    seconds, code = seconds[told], codes[told]
     bucket = np.searchsorted(_BOUNDS, seconds, side="left")
     size = len(label.names)
     table = np.bincount(code * _BUCKETS + bucket, minlength=size * _BUCKETS)

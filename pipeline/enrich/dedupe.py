@@ -119,31 +119,36 @@ class SeenSet:
         self.forgotten_ms = 0
         """Ids up to this clock time were dropped early, for want of room."""
 
-    def judge(self, hashes: Hashes, received_ms: NDArray[np.int64]) -> Verdict:
+    def judge(
+        self,
+        hashes: Hashes,
+        received_ms: NDArray[np.int64],
+        usable: NDArray[np.bool_] | None = None,
+    ) -> Verdict:
         """Tell which ids are new.  Changes nothing.
 
         Args:
             hashes: The ids of a batch in log order.
             received_ms: When each was received.
+            usable: Which of them count; the others move the clock and are neither new nor seen.
         """
         if not len(hashes):
             return Verdict(np.zeros(0, np.bool_), [], self.clock_ms)
         clock = np.maximum.accumulate(np.maximum(received_ms, self.clock_ms))
         bucket = clock - clock % self._width_ms
         order = np.argsort(hashes, kind="stable")
-        wanted = hashes[order]
-        held_in = np.full(
-            len(hashes), -1, np.int64
-        )  # newest bucket that holds each, sorted as wanted
+        if usable is not None:
+            order = order[usable[order]]
+        wanted, bucket = hashes[order], bucket[order]
+        held_in = np.full(len(order), -1, np.int64)  # the newest bucket that holds each
         for one in self._buckets:
             for places in one.places(wanted):
                 held_in[places] = one.start_ms
-        oldest = bucket[order] - BUCKETS * self._width_ms
-        seen = held_in >= np.maximum(oldest, 0)
-        self._judge_repeats(wanted, held_in, bucket[order], seen)
-        new = np.empty(len(hashes), np.bool_)
+        seen = held_in >= np.maximum(bucket - BUCKETS * self._width_ms, 0)
+        self._judge_repeats(wanted, held_in, bucket, seen)
+        new = np.zeros(len(hashes), np.bool_)
         new[order] = ~seen
-        return Verdict(new, _segments(wanted[~seen], bucket[order][~seen]), int(clock[-1]))
+        return Verdict(new, _segments(wanted[~seen], bucket[~seen]), int(clock[-1]))
 
     def commit(self, verdict: Verdict) -> None:
         """Add the new ids of a batch and let go of what has left the horizon."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-from pipeline.core.batch import header
+from pipeline.core.batch import Record, header
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.pane import BASE_PANE_MS
 from pipeline.core.posted import PostedEvent
@@ -52,6 +52,24 @@ class Head:
     resolve: Callable[[PostedEvent], None]
 
 
+class Refused(NamedTuple):
+    """A record that cannot be used."""
+
+    record: Record
+    source: str | None
+    """From its headers, if these could be read."""
+    error: RecordError
+
+
+@dataclass(slots=True)
+class Headed:
+    """The records of a batch whose headers can be read, as columns of equal length."""
+
+    records: list[Record] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    heads: list[Head] = field(default_factory=list)
+
+
 Shared = tuple[bytes, bytes, bytes, bytes]
 
 
@@ -61,6 +79,20 @@ class Heads:
     def __init__(self) -> None:
         """Start with nothing cached."""
         self._heads: Memo[Shared, Head] = Memo(read_head)
+
+    def read_all(self, records: Sequence[Record]) -> tuple[Headed, list[Refused]]:
+        """Return the records whose headers can be read, in their order, and the others."""
+        headed, refused = Headed(), []
+        for record in records:
+            try:
+                event_id, head = self.read(record.headers)
+            except RecordError as error:
+                refused.append(Refused(record, None, error))
+                continue
+            headed.records.append(record)
+            headed.ids.append(event_id)
+            headed.heads.append(head)
+        return headed, refused
 
     def read(self, headers: Sequence[tuple[str, bytes]]) -> tuple[str, Head]:
         """Return the event id and the other headers.

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 from pipeline.core.families import FAILURE_TYPES
 from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
 from pipeline.core.posted import PostedEvent
-from pipeline.core.timestamp import rfc3339
 from pipeline.enrich.addresses import domain, ip
 from pipeline.enrich.classify import LOOKED_AT, Bounce, Reply, classify
 from pipeline.enrich.head import Head
@@ -21,7 +20,8 @@ from pipeline.enrich.providers import OTHER, provider_of
 from pipeline.enrich.reply import PREFIX, SEARCHED, Codes, codes, codes_at_start, status_of
 from pipeline.enrich.sender import Claim, Sender, identify
 
-LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
+LOGIN_TYPES: Final = frozenset({"auth_succeeded", "auth_failed"})
+_FAILURES: Final = frozenset(FAILURE_TYPES)
 BOUNCE_ZONE: Final = "bounces"
 """ZoneMTA's zone for the DSNs that it makes itself."""
 
@@ -51,60 +51,54 @@ class Normaliser:
         self._codes: Memo[str, Codes] = Memo(codes)
         self._bounces: Memo[Reply, Bounce] = Memo(classify)
 
-    def apply(self, event: PostedEvent, event_id: str, head: Head, event_ms: int) -> int:
+    def apply(self, event: PostedEvent, event_id: str, head: Head, posted_ms: int) -> int:
         """Turn *event* into a ``MailEvent``; return the event time to count it at.
 
         Args:
-            event: A checked event without empty texts; changed.
+            event: A checked event without empty texts, its timestamp spelled as ours; changed.
             event_id: As its header gives it.
             head: The other headers.
-            event_ms: What its timestamp says.
+            posted_ms: What its timestamp says.
         """
         event.event_id = event_id
         event.source = head.source
         event.feed = head.feed
         event.origin = head.origin
-        received_ms = head.received_ms
         event.received = head.received
-        event.late = received_ms - event_ms > LATE_AFTER_MS
-        if event_ms - received_ms > FUTURE_AFTER_MS:
-            event_ms = received_ms
-            event.timestamp = head.received
-        elif not _is_canonical(event.timestamp):
-            event.timestamp = rfc3339(event_ms)
         event.is_probe = False
+        event.late = head.received_ms - posted_ms > LATE_AFTER_MS
+        if posted_ms - head.received_ms > FUTURE_AFTER_MS:
+            posted_ms = head.received_ms
+            event.timestamp = head.received
         if event.direction is None:
             event.direction = head.direction
-        self._attribute(event, head)
-        self._locate(event)
-        self._explain(event)
-        return event_ms
-
-    def _attribute(self, event: PostedEvent, head: Head) -> None:
-        """Settle who sent it."""
         if event.source_ip is not None or event.hostname is not None:
             head.resolve(event)
             event.source_ip = event.hostname = None
+        self._attribute(event)
+        self._locate(event)
+        self._explain(event)
+        return posted_ms
+
+    def _attribute(self, event: PostedEvent) -> None:
+        """Settle who sent it."""
         if event.from_ is not None:
             if event.from_address is None:
                 event.from_address = event.from_
             event.from_ = None
-        sender = self._senders[
+        user, login, event.from_user, event.from_domain, event.from_address, is_dsn = self._senders[
             event.user, event.auth_user, event.from_user, event.from_domain, event.from_address
         ]
-        is_dsn = event.is_dsn or sender.is_dsn or event.zone == BOUNCE_ZONE
-        event.is_dsn = is_dsn
+        if is_dsn or event.zone == BOUNCE_ZONE:
+            event.is_dsn = True
         if event.event_type in LOGIN_TYPES:
             event.user = self._login_name(event)
-        elif is_dsn or event.direction != "outbound":
+        elif event.is_dsn or event.direction != "outbound":
             event.user = None
         else:
-            event.user = sender.user
-            if sender.login is not None:
-                event.login = sender.login
-        event.from_user = sender.from_user
-        event.from_domain = sender.from_domain
-        event.from_address = sender.from_address
+            event.user = user
+            if login is not None:
+                event.login = login
 
     def _login_name(self, event: PostedEvent) -> str | None:
         """Return who logged in: never derived from a sender's address, there is none."""
@@ -136,7 +130,7 @@ class Normaliser:
 
     def _explain(self, event: PostedEvent) -> None:
         """Settle how it ended: codes, and for a failure its class."""
-        failed = event.event_type in FAILURE_TYPES
+        failed = event.event_type in _FAILURES
         code = event.response_code
         if code is not None and not 200 <= code < 600:
             code = event.response_code = None
@@ -164,18 +158,6 @@ def drop_empty(event: PostedEvent) -> None:
     for name in _TEXTS:
         if getattr(event, name) == "":
             setattr(event, name, None)
-
-
-def _is_canonical(timestamp: object) -> bool:
-    """Tell ``2026-01-02T03:04:05.678Z`` from the other spellings of a checked timestamp."""
-    return (
-        type(timestamp) is str
-        and len(timestamp) == 24
-        and timestamp[10] == "T"
-        and timestamp[19] == "."
-        and timestamp[23] == "Z"
-        and timestamp[17] != "6"
-    )
 
 
 def _identify(claim: tuple[str | None, ...]) -> Sender:

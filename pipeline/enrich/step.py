@@ -6,10 +6,9 @@ seen-set; nothing is changed until ``on_commit``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import xxhash
 
@@ -20,7 +19,7 @@ from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
 from pipeline.core.seen import VERSION, SeenRun, decode_run, encode_run
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_PREFIX, TopicNames
-from pipeline.enrich.columns import Columns, Ints
+from pipeline.enrich.columns import Columns, Flags, Ints
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import (
     Counts,
@@ -31,21 +30,17 @@ from pipeline.enrich.counts import (
     newest_times,
 )
 from pipeline.enrich.dead import dead_letter
-from pipeline.enrich.dedupe import BUCKETS, SeenSet, Verdict, segments_of
-from pipeline.enrich.normalise import Normaliser
-from pipeline.enrich.read import Intake, Reader, Refused
-
-_encode = msgspec.json.Encoder().encode
+from pipeline.enrich.dedupe import BUCKETS, Hashes, SeenSet, Verdict, segments_of
+from pipeline.enrich.head import Headed, Heads, Refused
+from pipeline.enrich.transform import Transformed, Transformer
 
 
 class Fresh(NamedTuple):
     """The new events of a batch."""
 
-    records: list[OutRecord]
-    """As written to ``mail.events``."""
     columns: Columns
     received_ms: Ints
-    future: np.typing.NDArray[np.bool_]
+    future: Flags
     """Which were newer than their ingest, so that they count at their ingest time."""
 
 
@@ -77,8 +72,8 @@ class Enricher:
         self._max_ids = max_ids
         self._tally = tally
         self._stats = stats
-        self._reader = Reader()
-        self._normaliser = Normaliser()
+        self._heads = Heads()
+        self._transformer = Transformer()
         self._combiner = Combiner(partitions)
         self._seen: dict[TopicPartition, SeenSet] = {}
         self._show_seen()
@@ -108,29 +103,30 @@ class Enricher:
     ) -> StepResult:
         """Turn the records of log positions ``[start, end)`` into outputs.  Pure until ``on_commit``."""
         seen = self._seen[tp]
-        intake = self._reader.read(records)
-        received_ms = np.fromiter(
-            (head.received_ms for head in intake.heads), np.int64, len(intake.heads)
-        )
-        verdict = seen.judge(hashes_of(intake), received_ms)
+        headed, refused = self._heads.read_all(records)
+        verdict, transformed, duplicates = self._settle(seen, headed)
         counts = Counts()
-        for place in np.flatnonzero(~verdict.new).tolist():
-            counts.add("mail_events_duplicate_total", (intake.heads[place].source,))
-        fresh = self._normalised(intake, np.flatnonzero(verdict.new), received_ms)
+        for place in duplicates:
+            counts.add("mail_events_duplicate_total", (headed.heads[place].source,))
+        refused += [
+            Refused(headed.records[place], headed.heads[place].source, error)
+            for place, error in transformed.refused.items()
+        ]
+        fresh = _fresh(headed, transformed)
         outputs: list[Output] = []
-        if fresh.records:
-            outputs.append(Output(self._names.of("events"), tp.partition, fresh.records))
+        if transformed.places:
+            outputs.append(self._events(tp, headed, transformed))
             outputs += self._combined(fresh, tp, verdict, counts)
         outputs.append(self._run(tp, verdict, start, end))
-        if intake.refused:
-            outputs.append(self._dead(tp, intake.refused, counts))
+        if refused:
+            outputs.append(self._dead(tp, refused, counts))
         newest = newest_times(fresh.columns, fresh.received_ms)
 
         def on_commit() -> None:
             seen.commit(verdict)
             self._committed(counts, newest)
 
-        return StepResult(outputs, len(fresh.records), on_commit)
+        return StepResult(outputs, len(transformed.places), on_commit)
 
     def dead_letter(
         self,
@@ -152,27 +148,58 @@ class Enricher:
         ]
         return StepResult(outputs, 0, lambda: self._committed(counts, {}))
 
-    def _normalised(
-        self, intake: Intake, places: np.typing.NDArray[np.intp], received_ms: Ints
-    ) -> Fresh:
-        """Return the new events, normalised, enriched and encoded."""
-        if len(places) < len(intake.events):
-            intake.keep(places.tolist())
-        posted_ms = np.array(intake.times, np.int64)[places]
-        received = received_ms[places]
-        event_ms = list(
-            map(
-                self._normaliser.apply,
-                intake.events,
-                intake.ids,
-                intake.heads,
-                posted_ms.tolist(),
-            )
-        )
-        keys = [record.key for record in intake.records]
-        records = list(map(OutRecord, map(_encode, intake.events), keys))
-        future = posted_ms - received > FUTURE_AFTER_MS
-        return Fresh(records, Columns(intake.events, event_ms), received, future)
+    def _settle(self, seen: SeenSet, headed: Headed) -> tuple[Verdict, Transformed, list[int]]:
+        """Return the verdict on the ids, the new events, and the places of the duplicates.
+
+        An id whose record cannot be used is not seen, so a later good one of the same id in the
+        batch is new: such ids are judged again without the bad record.
+        """
+        hashes = hashes_of(headed)
+        received_ms = _received_ms(headed, range(len(headed.heads)))
+        usable = np.ones(len(hashes), np.bool_)
+        transformed = Transformed()
+        tried: set[int] = set()
+        while True:
+            verdict = seen.judge(hashes, received_ms, usable if transformed.refused else None)
+            new = np.flatnonzero(verdict.new).tolist()
+            pending = [place for place in new if place not in tried] if tried else new
+            if not pending:
+                break
+            self._transform(headed, hashes, pending, transformed, tried)
+            if not transformed.refused:
+                break
+            usable[list(transformed.refused)] = False
+        if transformed.refused:
+            transformed.keep(set(new))
+        return verdict, transformed, np.flatnonzero(usable & ~verdict.new).tolist()
+
+    def _transform(
+        self,
+        headed: Headed,
+        hashes: Hashes,
+        places: list[int],
+        into: Transformed,
+        tried: set[int],
+    ) -> None:
+        """Transform *places*, and of each id that turns out bad the next ones up to a good one."""
+        known = len(into.refused)
+        self._transformer.transform(headed, places, into)
+        tried.update(places)
+        if len(into.refused) == known:
+            return
+        bad = {int(hashes[place]) for place in into.refused}
+        good = {int(hashes[place]) for place in into.places}
+        for place in np.flatnonzero(np.isin(hashes, np.array(list(bad), np.uint64))).tolist():
+            if place not in tried and int(hashes[place]) not in good:
+                self._transformer.transform(headed, [place], into)
+                tried.add(place)
+                if place not in into.refused:
+                    good.add(int(hashes[place]))
+
+    def _events(self, tp: TopicPartition, headed: Headed, transformed: Transformed) -> Output:
+        keys = [headed.records[place].key for place in transformed.places]
+        records = list(map(OutRecord, transformed.values, keys))
+        return Output(self._names.of("events"), tp.partition, records)
 
     def _combined(
         self, fresh: Fresh, tp: TopicPartition, verdict: Verdict, counts: Counts
@@ -233,10 +260,21 @@ class Enricher:
         self._stats.dedupe_ids = sum(seen.count for seen in self._seen.values())
 
 
-def hashes_of(intake: Intake) -> np.typing.NDArray[np.uint64]:
+def hashes_of(headed: Headed) -> Hashes:
     """Return ``core.event.id_hash`` of every record."""
     texts = [
         head.id_prefix + event_id.encode()
-        for head, event_id in zip(intake.heads, intake.ids, strict=True)
+        for head, event_id in zip(headed.heads, headed.ids, strict=True)
     ]
     return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+
+
+def _received_ms(headed: Headed, places: Iterable[int]) -> Ints:
+    return np.array([headed.heads[place].received_ms for place in places], np.int64)
+
+
+def _fresh(headed: Headed, transformed: Transformed) -> Fresh:
+    received_ms = _received_ms(headed, transformed.places)
+    posted_ms = np.array(transformed.posted_ms, np.int64)
+    columns = Columns(transformed.rows, transformed.event_ms)
+    return Fresh(columns, received_ms, posted_ms - received_ms > FUTURE_AFTER_MS)
