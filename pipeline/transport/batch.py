@@ -49,7 +49,7 @@ class Tap:
 
     @property
     def room(self) -> int:
-        """How many more records may be held."""
+        """How many more records may be held; negative if the last record batch was large."""
         return MAX_RECORDS - len(self.held)
 
     def take(self, records: list[Record], position: int) -> None:
@@ -71,9 +71,15 @@ class Tap:
         return float("-inf") if self.room <= 0 else self.released_at + interval_s
 
     def release(self, now: float) -> RecordBatch:
-        """Hand out what is held."""
-        batch = RecordBatch(self, self.held, self.start, self.end)
-        self.start, self.held = self.end, []
+        """Hand out what is held, at most :data:`MAX_RECORDS` of it."""
+        held, end = self.held, self.end
+        if len(held) > MAX_RECORDS:
+            end = held[MAX_RECORDS].offset
+            self.held, held = held[MAX_RECORDS:], held[:MAX_RECORDS]
+        else:
+            self.held = []
+        batch = RecordBatch(self, held, self.start, end)
+        self.start = end
         self.released_at = now
         self.delivered += 1
         return batch

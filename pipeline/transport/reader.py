@@ -14,11 +14,12 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.transport.drivers import aiokafka as stock
 
-from pipeline.core.batch import Record, TopicPartition
+from pipeline.core.batch import TopicPartition
 from pipeline.core.errors import InvariantError
 from pipeline.transport.batch import RecordBatch, Tap
 from pipeline.transport.mark import Committed
 from pipeline.transport.options import EngineOptions
+from pipeline.transport.unpack import unpack
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -44,10 +45,6 @@ class Offsets(NamedTuple):
     position: int | None
     high_watermark: int | None
     last_stable: int | None
-
-
-def _as_it_is(_: Any, record: Record) -> Record:
-    return record
 
 
 class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust is untyped here
@@ -201,10 +198,8 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
             return
         error: BaseException | None = None
         if type(result) is FetchResult:
-            if result._partition_records is not None:
-                result._partition_records._consumer_record = _as_it_is
             try:
-                records = result.getall(tap.room)
+                records = unpack(result, tap.room)
             except KafkaError as exc:  # a broken record batch
                 error = exc
             else:

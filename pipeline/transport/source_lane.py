@@ -82,6 +82,9 @@ class SourceLane(Lane):
                 extra={**self._place(), "position": self.next, "beginning": bounds.beginning},
             )
             self.next = bounds.beginning
+        # Until the first fetch tells the end, an old backlog must not look like none.
+        self.stats.position = self.next
+        self.stats.high_watermark = max(self.stats.high_watermark, bounds.last_stable)
         self.stats.ready = True
 
     async def _recover(self, committed: Committed | None) -> None:
