@@ -80,11 +80,26 @@ async def serve(parts: Sequence[Part], *, deadline_s: float = STOP_DEADLINE_S) -
 
 async def _run(parts: Sequence[Part], started: list[Part], stopping: asyncio.Event) -> None:
     for part in parts:
-        if stopping.is_set():
+        if not await _start(part, stopping):
             return
-        await part.start()
         started.append(part)
     await _until_stopped(started, stopping)
+
+
+async def _start(part: Part, stopping: asyncio.Event) -> bool:
+    """Start *part*, which may wait for others for long: a signal ends the wait.  Tell if it did."""
+    starting = asyncio.create_task(part.start())
+    waiter = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({starting, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (starting, waiter):
+            task.cancel()
+        await asyncio.gather(starting, waiter, return_exceptions=True)
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 async def _until_stopped(parts: Sequence[Part], stopping: asyncio.Event) -> None:
