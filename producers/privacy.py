@@ -24,16 +24,22 @@ _MAX_KEY: Final = 64
 _PERSON: Final = b"mailstream"
 _MAX_QUOTED: Final = 64  # RFC 5321, 4.5.3.1.1; it also bounds the work on a reply of quotes
 
-# One token up to the sign, never entered again once left (possessive), and only at its beginning
-# (look-behind): linear on any text.  Locals may hold what SRS, VERP and percent hacks put there.
+# One token up to its last sign, never entered again once left (possessive), and only at its
+# beginning (look-behind): linear on any text.  Locals may hold what SRS, VERP and percent hacks
+# put there.
+_SIGN: Final = r"[@\uff20\ufe6b]"
 _LOCAL: Final = r"""[^\s<>()\[\]:;,"@\uff20\ufe6b]"""
 _DOMAIN: Final = r"(\[[0-9A-Za-z.:]{2,64}\]|[\w.\-]*+)"
-_PLAIN: Final = re.compile(
-    rf"""("(?:[^"\\]|\\.){{1,{_MAX_QUOTED}}}+"|(?<!{_LOCAL}){_LOCAL}++)[@\uff20\ufe6b]{_DOMAIN}"""
-)
-_ESCAPED_LOCAL: Final = r"""[^\s<>()\[\]:;,"@%&?/]"""
+_UNQUOTED: Final = rf"(?<!{_LOCAL}){_LOCAL}++(?:{_SIGN}{_LOCAL}*+(?={_SIGN}))*+"
+_QUOTED: Final = rf"""(?<!\\)\"(?:[^"\\]|\\.){{1,{_MAX_QUOTED}}}+\""""
+_PLAIN: Final = re.compile(f"({_QUOTED}|{_UNQUOTED}){_SIGN}{_DOMAIN}")
+# The same in a link or in HTML, where other escapes may stand in the local.
+_ESCAPED_SIGN: Final = "(?:%40|&#64;|&#[xX]40;)"
+_ESCAPED_BEFORE: Final = r"""[^\s<>()\[\]:;,"@&?/]"""
+_ESCAPED_LOCAL: Final = r"""(?:[^\s<>()\[\]:;,"@%&?/]|%(?!40))"""
 _ESCAPED: Final = re.compile(
-    rf"((?<!{_ESCAPED_LOCAL}){_ESCAPED_LOCAL}++)(?:%40|&#64;|&#[xX]40;){_DOMAIN}"
+    rf"((?<!{_ESCAPED_BEFORE}){_ESCAPED_LOCAL}++"
+    rf"(?:{_ESCAPED_SIGN}{_ESCAPED_LOCAL}*+(?={_ESCAPED_SIGN}))*+){_ESCAPED_SIGN}{_DOMAIN}"
 )
 _ESCAPES: Final = ("%40", "&#64;", "&#x40;", "&#X40;")
 _WIDE_SIGNS: Final = ("\uff20", "\ufe6b")
