@@ -36,9 +36,7 @@ class Freshness:
         partitions = self._stats.partitions
         self._caught_up = {tp: at for tp, at in self._caught_up.items() if tp in partitions}
         for tp, held in partitions.items():
-            if not held.ready:
-                self._caught_up.pop(tp, None)
-            elif held.high_watermark <= held.position:
+            if held.ready and held.high_watermark <= held.position:
                 self._caught_up[tp] = now_ms
 
     def is_member(self, now_ms: int) -> bool:
@@ -66,8 +64,8 @@ class Freshness:
     def waiting(self, now_ms: int) -> list[str]:
         """Return a sentence for each reason why the worker is not ready."""
         partitions = self._stats.partitions
-        if not partitions:
-            return ["no partition is assigned yet"]
+        if self._stats.rebalances == 0:
+            return ["the worker has not joined its group yet"]
         folded = self._board.partitions
         reasons = [f"{_name(held.tp)} stopped: {held.stopped}" for held in self.stopped()]
         if not self.is_member(now_ms):

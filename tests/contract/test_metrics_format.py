@@ -14,7 +14,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from pipeline.core.families import KEY_SEPARATOR
-from pipeline.export.catalogue import PIPELINE, documentation, tally_metrics, window_metrics
+from pipeline.export.catalogue import (
+    PIPELINE,
+    documentation,
+    tally_metrics,
+    window_label,
+    window_metrics,
+)
 from tests.kit.frames import Row
 from tests.kit.worker import NOW, Worker, golden_worker, without_process
 
@@ -68,6 +74,14 @@ def test_every_declared_metric_has_a_name_of_its_own_and_a_plain_help() -> None:
     for metric in DECLARED:
         assert metric.help.endswith(".")
         assert not set(metric.help) & set('"\\\n|'), "it is written without escaping"
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "label"),
+    [(10_000, "10s"), (90_000, "90s"), (60_000, "1m"), (3_600_000, "1h"), (86_400_000, "24h")],
+)
+def test_windows_are_named_in_the_largest_unit_up_to_hours(window_ms: int, label: str) -> None:
+    assert window_label(window_ms) == label
 
 
 def test_the_docs_have_the_generated_tables() -> None:

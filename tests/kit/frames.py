@@ -23,7 +23,9 @@ class Row(NamedTuple):
     bytes: int = 0
 
     def amount(self, name: Sum) -> int:
-        return {Sum.COUNT: self.events, Sum.RECIPIENTS: self.recipients, Sum.BYTES: self.bytes}[name]
+        return {Sum.COUNT: self.events, Sum.RECIPIENTS: self.recipients, Sum.BYTES: self.bytes}[
+            name
+        ]
 
 
 class FrameRecord(NamedTuple):

@@ -36,7 +36,7 @@ class Worker:
         self.clock = FakeClock(NOW)
         self.board = Board(self.settings.pipeline.windows)
         self.tally = Tally()
-        self.stats = EngineStats(SESSION_MS, last_heartbeat_ms=NOW)
+        self.stats = EngineStats(SESSION_MS, last_heartbeat_ms=NOW, rebalances=1)
         for partition in range(partitions):
             self.assign(DELTAS, partition).ready = True
             self.board.open(partition)

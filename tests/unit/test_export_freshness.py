@@ -66,15 +66,24 @@ def test_a_backlog_of_unknown_age_makes_windows_incomplete_but_no_false_delay() 
     assert (delay_s(worker), complete(worker)) == (0, False)
 
 
-def test_a_partition_that_moved_away_and_came_back_forgets_that_it_had_caught_up() -> None:
+def test_a_rebalance_does_not_make_the_next_record_late() -> None:
     worker, source = with_source()
-    source.ready = False
+    worker.pass_time(3600 * SECOND)
     worker.exporter.tick()
-    source.ready, source.high_watermark = True, 200
+    source.ready = False
+    worker.pass_time(SECOND)
+    worker.exporter.tick()
     assert not complete(worker)
+    source.ready, source.high_watermark = True, 200
+    assert (delay_s(worker), complete(worker)) == (1, True)
+
+
+def test_a_partition_that_moved_away_and_came_back_is_of_unknown_delay() -> None:
+    worker, source = with_source()
     del worker.stats.partitions[source.tp]
     worker.exporter.tick()
     worker.stats.partitions[source.tp] = source
+    source.high_watermark = 200
     assert not complete(worker)
 
 
@@ -137,7 +146,12 @@ def test_a_worker_says_what_it_waits_for() -> None:
     source.stopped = "ten poison records in a minute"
     worker.board.complete(0)
     assert waiting(NOW) == ["mail.raw.zonemta 0 stopped: ten poison records in a minute"]
-    assert Worker(0).exporter.freshness.waiting(NOW) == ["no partition is assigned yet"]
+    worker.stats.rebalances = 0
+    assert waiting(NOW) == ["the worker has not joined its group yet"]
+
+
+def test_a_worker_for_whom_no_partition_is_left_is_ready() -> None:
+    assert Worker(0).exporter.freshness.waiting(NOW) == []
 
 
 @pytest.mark.parametrize("heard", [False, True])
