@@ -14,6 +14,8 @@ MOST_BYTES: Final = 1 << 20
 """Read at a time: a part that writes faster loses the surfacing of lines, not the lines."""
 
 _IMPORTANT: Final = frozenset({"warning", "error", "critical"})
+_HEALS_ITSELF: Final = "aiokafka"
+"""Its loggers call every step of a reconnect an error; what matters of it, our own loggers say."""
 _SHOWN_ELSEWHERE: Final = frozenset(
     {"time", "level", "message", "logger", "component", "exception"}
 )
@@ -76,7 +78,8 @@ class PartLog:
 
 def _important(line: bytes) -> str | None:
     fields = _fields(line)
-    return _sentence(fields) if fields.get("level") in _IMPORTANT else None
+    foreign = str(fields.get("logger", "")).partition(".")[0] == _HEALS_ITSELF
+    return _sentence(fields) if fields.get("level") in _IMPORTANT and not foreign else None
 
 
 def _fields(line: bytes) -> dict[str, Any]:

@@ -27,7 +27,7 @@ STOP_S: Final = 30.0
 """A part that is still there this long after SIGTERM is killed: nothing it acknowledged is lost."""
 ORPHAN_S: Final = 20.0
 FIRST_WAIT_S: Final = 0.2
-LONGEST_WAIT_S: Final = 30.0
+LONGEST_WAIT_S: Final = 10.0
 STEADY_S: Final = 60.0
 """A part that lived this long failed anew, not again."""
 WRONG_CONFIG: Final = 2

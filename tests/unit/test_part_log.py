@@ -24,6 +24,14 @@ def test_warnings_and_errors_are_surfaced_once_and_other_lines_never(tmp_path: P
         assert log.important() == ["it broke"]
 
 
+def test_the_kafka_client_s_own_errors_stay_in_the_file(tmp_path: Path) -> None:
+    log = PartLog(tmp_path / "worker-1.log")
+    with log.open() as file:
+        file.write(line("error", "no coordinator", logger="aiokafka.consumer.group_coordinator"))
+        file.write(line("error", "lost the broker", logger="pipeline.transport.driver"))
+    assert log.important() == ["lost the broker"]
+
+
 def test_a_line_is_surfaced_when_it_is_whole(tmp_path: Path) -> None:
     log = PartLog(tmp_path / "worker-1.log")
     whole = line("error", "in two writes")
