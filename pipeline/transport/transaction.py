@@ -8,8 +8,9 @@ taken (InitProducerId) before the committed offset is read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -132,6 +133,7 @@ class PartitionProducer:
             finally:
                 for future in futures:
                     future.cancel()
+                _retrieve(futures)
 
     async def close(self) -> None:
         """Close without waiting for what was not delivered: an open transaction is abandoned."""
@@ -151,12 +153,20 @@ async def _abandon(producer: Any) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=CLOSE_S)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()
+    _retrieve(tasks)
+    queued = chain.from_iterable(producer._message_accumulator._batches.values())
+    _retrieve(batch._drain_waiter for batch in queued)
+    _retrieve([producer._txn_manager._transaction_waiter])
     with suppress(*CLIENT_FAILURES):
         async with asyncio.timeout(CLOSE_S):
             await producer.client.close()
+
+
+def _retrieve(futures: Iterable[asyncio.Future[Any] | None]) -> None:
+    """Look at the errors of futures that nobody waits for, or asyncio would report each."""
+    for future in futures:
+        if future is not None and future.done() and not future.cancelled():
+            future.exception()
 
 
 def _tasks_of(sender: Any) -> list[asyncio.Task[Any]]:

@@ -58,6 +58,15 @@ class Place:
         finally:
             await producer.stop()
 
+    async def write_raw(self, topic: str, partition: int, value: bytes) -> None:
+        """Write one record outside any transaction."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap)
+        await producer.start()
+        try:
+            await producer.send_and_wait(topic, value, partition=partition)
+        finally:
+            await producer.stop()
+
     async def read(self, topic: str) -> list[str]:
         """Return all values of a topic as a read_committed reader sees them now."""
         consumer = AIOKafkaConsumer(

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from pipeline.core.batch import Output, OutRecord, Record, StepResult, TopicPartition
-from pipeline.core.seen import HASH, VERSION, Segment, SeenRun, decode_run, encode_run
+from pipeline.core.seen import HASH, VERSION, SeenRun, Segment, decode_run, encode_run
 from pipeline.core.topics import TopicNames
 
 
@@ -128,5 +128,5 @@ class CountFold:
 async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Return as soon as *condition* holds."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  the engine's figures have no events
             await asyncio.sleep(0.02)
