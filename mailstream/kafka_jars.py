@@ -147,13 +147,19 @@ def _copy_dependencies(
 ) -> None:
     # Maven picks its own Java, which may be too old or absent, unless JAVA_HOME names one.
     home = (java_program or java(environ)).resolve().parent.parent
-    command = [maven, "-q", "-B", "--strict-checksums", "-f", str(pom.resolve())]
+    command = [maven, "-q", "-B", "-Dstyle.color=never", "--strict-checksums"]
+    command += ["-f", str(pom.resolve())]
     command += ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+    settings = {"JAVA_HOME": str(home)}
+    if "HOME" in environ:
+        # Java takes the home folder from the user database, which in containers has none.
+        options = f"{environ.get('MAVEN_OPTS', '')} -Duser.home={environ['HOME']}"
+        settings["MAVEN_OPTS"] = options.strip()
     answer = subprocess.run(  # noqa: S603  a fixed command, without a shell
         command,
         capture_output=True,
         text=True,
-        env={**environ, "JAVA_HOME": str(home)},
+        env={**environ, **settings},
         cwd=target,
         check=False,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 _LOWEST: Final = 10_000
+_TRIES: Final = 200
 
 
 def is_free(host: str, port: int) -> bool:
@@ -30,10 +31,15 @@ def free_port(host: str) -> int:
     Raises:
         OSError: No port is free.
     """
-    for port in random.sample(range(_LOWEST, _ephemeral_start()), 200):
+    for port in random.sample(candidates(_ephemeral_start()), _TRIES):
         if is_free(host, port):
             return port
     raise OSError(f"no free port on {host}")
+
+
+def candidates(ephemeral_start: int) -> range:
+    """Return the ports to choose from: below the ephemeral range, unless that begins too low."""
+    return range(_LOWEST, ephemeral_start if ephemeral_start >= _LOWEST + _TRIES else 1 << 16)
 
 
 def _ephemeral_start() -> int:
