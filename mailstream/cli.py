@@ -263,7 +263,7 @@ def _show_topics(descriptions: Sequence[TopicDescription]) -> None:
 @click.option("--listen", type=AddressType(), help="Where /metrics is; else metrics.listen.")
 def worker(name: str, listen: Address | None) -> None:
     """Run one worker: it shares the partitions with all others of the same prefix."""
-    from mailstream import worker as working
+    from mailstream.worker import main as run_worker
     from pipeline.kit.listen import Guard
 
     _log_as(name)
@@ -271,7 +271,7 @@ def worker(name: str, listen: Address | None) -> None:
     address = listen or given.metrics.listen
     guard = Guard(address, given.metrics.allow, given.metrics.username, given.metrics.password)
     guard.require_protection()
-    working.main(given, bootstrap_of(given), name=name, listen=address)
+    run_worker(given, bootstrap_of(given), name=name, listen=address)
 
 
 @cli.group()
