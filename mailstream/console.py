@@ -28,7 +28,7 @@ class Console(Protocol):
         """Show something to be typed or copied, unbroken."""
 
     def status(self, text: str) -> None:
-        """Tell how things are now; replaces the status before it where that is possible."""
+        """Tell how things are now, in place of the status before; empty: there is none."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -66,8 +66,9 @@ class LineConsole:
         self._stream.flush()
 
     def status(self, text: str) -> None:
-        """Write a line."""
-        self._write(text)
+        """Write a line, unless *text* is empty."""
+        if text:
+            self._write(text)
 
     def close(self) -> None:
         """Nothing is to be undone."""

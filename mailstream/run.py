@@ -22,7 +22,7 @@ from mailstream.folder_lock import folder_lock
 from mailstream.listeners import check_listeners, worker_addresses
 from mailstream.local_kafka import low_disk
 from mailstream.supervisor import Part, Supervisor, left_behind, stop_left_behind
-from pipeline.core.errors import ConfigError
+from pipeline.core.errors import ConfigError, MailstreamError
 from pipeline.kit.service import announce, announced, withdraw
 from pipeline.kit.settings import Settings
 from pipeline.kit.topic_admin import create_topics
@@ -142,6 +142,7 @@ class _Installation:
         self._listens = worker_addresses(settings, workers)
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
+        self._hurried = False
 
     async def start(self) -> bool:
         """Start everything; return when ingest accepts and all workers are ready."""
@@ -192,7 +193,12 @@ class _Installation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Stop what was started, in order; nothing that was acknowledged is lost."""
+        """Stop what was started, in order; nothing that was acknowledged is lost.
+
+        Raises:
+            MailstreamError: It was hurried.
+        """
+        self._console.status("")
         self._console.say("stopping ingest, then the workers, then Kafka; Ctrl-C again hurries")
         withdraw(self._settings.data_dir, NAME)
         await self._supervisor.stop([INGEST])
@@ -200,10 +206,13 @@ class _Installation:
         await self._broker.stop()
         await self._probe.close()
         self._supervisor.surface()
+        if self._hurried:
+            raise MailstreamError("everything was ended at once, by a second signal")
         self._console.say("stopped")
 
     def kill(self) -> None:
         """End everything at once; what was acknowledged is in Kafka's log all the same."""
+        self._hurried = True
         self._console.warn("hurrying: ending everything at once")
         self._supervisor.kill()
         self._broker.kill()

@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.kit.settings import Settings
-from pipeline.kit.values import Address
+from pipeline.kit.values import Address, duration_ms
 
 ANSWER_S: Final = 5.0
 
@@ -155,7 +155,7 @@ def status_line(
         more: What else is to be told; may be empty.
     """
     answered = [reading for reading in readings.values() if reading is not None]
-    incomplete = sorted(set().union(*(reading.incomplete for reading in answered)))
+    incomplete = sorted(set().union(*(reading.incomplete for reading in answered)), key=duration_ms)
     complete = f"windows incomplete: {' '.join(incomplete)}" if incomplete else "windows complete"
     silent = [name for name, reading in readings.items() if reading is None]
     parts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -95,6 +96,10 @@ class Installation(Service):
         """Wait until the workers show *count* events of *user*."""
         wait_until(lambda: self.shown(user) == count, f"{count} events of {user}", within_s=SHOWN_S)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._signal(signal.SIGINT)
+
     def clean_up(self) -> None:
         """End whatever is left, when a test is over."""
         self.end()
@@ -176,6 +181,16 @@ def test_a_second_run_on_the_folder_is_refused_in_one_sentence(running: Installa
     assert f"runs on {running.folder} already (process {running.pid})" in sentence
 
 
+def test_a_second_ctrl_c_ends_even_what_does_not_answer(running: Installation) -> None:
+    parts = running.parts()
+    os.kill(parts["worker-2"], signal.SIGSTOP)
+    running.interrupt()
+    wait_until(lambda: "stopping ingest" in running.said(), "it stops", within_s=READY_S)
+    running.interrupt()
+    assert running._wait(READY_S) == 1
+    assert alive(parts) == []
+
+
 def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -193,12 +208,18 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
 
 def test_ctrl_c_stops_all_in_order_and_a_restart_shows_the_same_numbers(tmp_path: Path) -> None:
     with installation(tmp_path) as made:
+        made.start()
+        wait_until(lambda: "topics: " in made.said(), "the broker is up", within_s=READY_S)
+        made.interrupt()
+        assert made._wait(READY_S) == 0
+        assert alive(made.parts()) == []
+
         made.start_and_wait()
         made.post("bob@example.com", 7)
         made.wait_until_shown("bob@example.com", 7)
         parts = made.parts()
         assert parts.keys() == {"kafka", "worker-1", "ingest"}
-        made._signal(signal.SIGINT)
+        made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []
         assert made.address() is None

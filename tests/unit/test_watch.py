@@ -50,8 +50,8 @@ def test_the_line_tells_rate_lag_delay_and_completeness() -> None:
 
 
 def test_the_line_names_workers_that_do_not_answer_and_windows_that_are_not_complete() -> None:
-    readings = {"worker-1": Reading(incomplete=frozenset({"5m", "1m"})), "worker-2": None}
+    readings = {"worker-1": Reading(incomplete=frozenset({"1h", "5m", "1m"})), "worker-2": None}
     line = status_line(readings, 0, Totals(), "")
-    assert "windows incomplete: 1m 5m" in line
+    assert "windows incomplete: 1m 5m 1h" in line
     assert line.endswith("no answer from worker-2")
     assert "no worker answers" in status_line({"worker-1": None}, 0, Totals(), "")
