@@ -6,15 +6,25 @@ become about 15,000 rows.  Equal batches give byte-identical frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.batch import TopicPartition
-from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
+from pipeline.core.delta import (
+    EVENT_TYPE,
+    KEY_INDEX,
+    PANE,
+    SUM,
+    VERSION,
+    DeltaFrame,
+    FamilyRows,
+    encode_frame,
+)
 from pipeline.core.event import EVENT_TYPES, partition_of
 from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum, counts_volume
 from pipeline.core.pane import BASE_PANE_MS
@@ -22,6 +32,8 @@ from pipeline.enrich.columns import Columns, Flags, Ints, distinct
 from pipeline.enrich.memo import Memo
 
 _TYPES: Final = len(EVENT_TYPES)
+
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +46,35 @@ class Combined:
     """Events per family that lack a field of its key."""
 
 
+class Keyed(NamedTuple):
+    """The keys of some events, ordered by target partition."""
+
+    names: list[str]
+    """The distinct joined keys."""
+    first: list[int]
+    """Where each partition's keys begin, and their number."""
+    key: Ints
+    """The place of each event's key in *names*."""
+
+
 class Rows(NamedTuple):
     """The rows of one family, ordered by target partition, key, event type and pane."""
 
-    family: str
-    keys: list[str]
-    key: Ints
-    """Place in *keys*; every key's rows are in one partition and next to each other."""
-    event_type: Ints
-    pane: Ints
-    sums: dict[str, Ints]
-    last: Ints | None
-    bounds: list[int]
-    """Where each partition's rows begin, and the number of rows."""
-    first_key: list[int]
-    """The same for *keys*."""
-
-
-class Selected(NamedTuple):
-    """The events that add to a family, and which row each belongs to."""
-
-    places: NDArray[np.intp]
-    keys: list[str]
+    keyed: Keyed
+    first: list[int]
+    """Where each partition's rows begin, and their number."""
     key: Ints
     event_type: Ints
     pane: Ints
     inverse: Ints
+    """The row of each event."""
+
+
+class Sums(NamedTuple):
+    """The columns of numbers of a family's rows."""
+
+    sums: dict[str, Ints]
+    last: Ints | None
 
 
 class Combiner:
@@ -69,6 +84,7 @@ class Combiner:
         """Target *partitions* partitions of ``mail.deltas``."""
         self._partitions = partitions
         self._families = families
+        self._edges = np.arange(partitions + 1)
         self._partition: Memo[str, int] = Memo(lambda key: partition_of(key.encode(), partitions))
 
     def combine(
@@ -83,72 +99,84 @@ class Combiner:
             watermark_ms: Highest ``received`` of that partition, this batch included.
         """
         unattributed: dict[str, int] = {}
-        rows = []
+        parts: list[list[FamilyRows]] = [[] for _ in range(self._partitions)]
         for family in self._families:
-            selected = self._select(family, columns, windowed, unattributed)
-            if selected is not None:
-                rows.append(self._rows(family, columns, selected))
-        frames: dict[int, bytes] = {}
-        for partition in range(self._partitions):
-            families = [part for one in rows for part in _part(one, partition)]
-            if families:
-                frame = DeltaFrame(VERSION, tp.topic, tp.partition, watermark_ms, families)
-                frames[partition] = encode_frame(frame)
+            places = _places(family, columns, windowed, unattributed)
+            if len(places):
+                keyed = self._keyed(family, columns, places)
+                rows = self._rows(columns, places, keyed)
+                self._split(family, rows, _sums(family, columns, places, rows), parts)
+        frames = {
+            partition: encode_frame(
+                DeltaFrame(VERSION, tp.topic, tp.partition, watermark_ms, families)
+            )
+            for partition, families in enumerate(parts)
+            if families
+        }
         return Combined(frames, unattributed)
 
-    def _select(
-        self, family: Family, columns: Columns, windowed: Flags, unattributed: dict[str, int]
-    ) -> Selected | None:
-        wanted = columns.scope(family.mail, family.event_types) & windowed
-        required = [
-            columns.column(name).absent() for name in family.fields if name not in family.defaults
-        ]
-        absent = [flags for flags in required if flags is not None]
-        if absent:
-            attributed = wanted & ~np.logical_or.reduce(absent)
-            lacking = int(np.count_nonzero(wanted)) - int(np.count_nonzero(attributed))
-            if lacking:
-                unattributed[family.name] = lacking
-            wanted = attributed
-        places = np.flatnonzero(wanted)
-        if not len(places):
-            return None
-        keys, key = _keys(family, columns, places)
+    def _keyed(self, family: Family, columns: Columns, places: Places) -> Keyed:
+        names, key = _joined(family, columns, places)
+        target = np.fromiter(map(self._partition.__getitem__, names), np.int64, len(names))
+        order = np.argsort(target, kind="stable")
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        first: list[int] = np.searchsorted(target[order], self._edges).tolist()
+        return Keyed([names[place] for place in order.tolist()], first, rank[key])
+
+    def _rows(self, columns: Columns, places: Places, keyed: Keyed) -> Rows:
         pane = columns.event_ms[places] // BASE_PANE_MS
-        first = int(pane.min())
-        panes = distinct(pane - first, int(pane.max()) - first + 1)
-        length = len(panes.values)
-        code = (key * _TYPES + columns.event_type[places]) * length + panes.inverse
-        found = distinct(code, len(keys) * _TYPES * length)
-        key_and_type, pane_rank = np.divmod(found.values, length)
-        row_key, row_type = np.divmod(key_and_type, _TYPES)
-        row_pane = panes.values[pane_rank] + first
-        return Selected(places, keys, row_key, row_type, row_pane, found.inverse)
-
-    def _rows(self, family: Family, columns: Columns, selected: Selected) -> Rows:
-        target = np.fromiter(
-            map(self._partition.__getitem__, selected.keys), np.int64, len(selected.keys)
-        )
-        row_target = target[selected.key]
-        order = np.argsort(row_target, kind="stable")
-        sums, last = _sums(family, columns, selected)
-        key_order = np.argsort(target, kind="stable")
-        rank = np.empty(len(key_order), np.int64)
-        rank[key_order] = np.arange(len(key_order))
+        earliest = int(pane.min())
+        panes = distinct(pane - earliest, int(pane.max()) - earliest + 1)
+        width = len(panes.values)
+        code = (keyed.key * _TYPES + columns.event_type[places]) * width + panes.inverse
+        found = distinct(code, len(keyed.names) * _TYPES * width)
+        key_and_type, pane_rank = np.divmod(found.values, width)
+        key, event_type = np.divmod(key_and_type, _TYPES)
+        first: list[int] = np.searchsorted(key, keyed.first).tolist()
         return Rows(
-            family.name,
-            [selected.keys[place] for place in key_order.tolist()],
-            rank[selected.key[order]],
-            selected.event_type[order],
-            selected.pane[order],
-            {name: column[order] for name, column in sums.items()},
-            None if last is None else last[order],
-            _bounds(row_target[order], self._partitions),
-            _bounds(target[key_order], self._partitions),
+            keyed, first, key, event_type, panes.values[pane_rank] + earliest, found.inverse
         )
 
+    def _split(
+        self, family: Family, rows: Rows, sums: Sums, parts: Sequence[list[FamilyRows]]
+    ) -> None:
+        """Give each partition its rows; columns are turned into bytes once and cut."""
+        first_key = np.repeat(rows.keyed.first[:-1], np.diff(rows.first))
+        whole = FamilyRows.of(
+            family.name,
+            (),
+            rows.key - first_key,
+            rows.event_type,
+            rows.pane,
+            sums.sums,
+            sums.last,
+        )
+        for partition, (start, end) in enumerate(pairwise(rows.first)):
+            if start < end:
+                keys = rows.keyed.names[slice(*rows.keyed.first[partition : partition + 2])]
+                parts[partition].append(_cut(whole, keys, start, end))
 
-def _keys(family: Family, columns: Columns, places: NDArray[np.intp]) -> tuple[list[str], Ints]:
+
+def _places(
+    family: Family, columns: Columns, windowed: Flags, unattributed: dict[str, int]
+) -> Places:
+    """Return the events that add to *family*; count those that would, but lack a field."""
+    wanted = columns.scope(family.mail, family.event_types) & windowed
+    required = [
+        columns.column(name).absent() for name in family.fields if name not in family.defaults
+    ]
+    absent = [flags for flags in required if flags is not None]
+    if absent:
+        attributed = wanted & ~np.logical_or.reduce(absent)
+        lacking = int(np.count_nonzero(wanted)) - int(np.count_nonzero(attributed))
+        if lacking:
+            unattributed[family.name] = lacking
+        wanted = attributed
+    return np.flatnonzero(wanted)
+
+
+def _joined(family: Family, columns: Columns, places: Places) -> tuple[list[str], Ints]:
     """Return the distinct joined keys of the events at *places*, and each one's place there."""
     parts = [
         columns.column_with_default(name) if name in family.defaults else columns.column(name)
@@ -168,23 +196,34 @@ def _keys(family: Family, columns: Columns, places: NDArray[np.intp]) -> tuple[l
     return texts, found.inverse
 
 
-def _sums(
-    family: Family, columns: Columns, selected: Selected
-) -> tuple[dict[str, Ints], Ints | None]:
-    length = len(selected.key)
+def _cut(whole: FamilyRows, keys: list[str], start: int, end: int) -> FamilyRows:
+    def part(column: bytes, kind: np.dtype[Any]) -> bytes:
+        return column[start * kind.itemsize : end * kind.itemsize]
+
+    return FamilyRows(
+        whole.family,
+        keys,
+        part(whole.key_index, KEY_INDEX),
+        part(whole.event_type, EVENT_TYPE),
+        part(whole.pane, PANE),
+        {name: part(column, SUM) for name, column in whole.sums.items()},
+        part(whole.last, SUM),
+    )
+
+
+def _sums(family: Family, columns: Columns, places: Places, rows: Rows) -> Sums:
+    length = len(rows.key)
     sums: dict[str, Ints] = {}
     for one in family.sums:
         if one is Sum.COUNT:
-            sums[one.value] = np.bincount(selected.inverse, minlength=length)
+            sums[one.value] = np.bincount(rows.inverse, minlength=length)
         else:
-            sums[one.value] = _added(
-                volume(columns, one)[selected.places], selected.inverse, length
-            )
+            sums[one.value] = _added(volume(columns, one)[places], rows.inverse, length)
     if family.last_event is None:
-        return sums, None
+        return Sums(sums, None)
     last = np.zeros(length, np.int64)
-    np.maximum.at(last, selected.inverse, columns.event_ms[selected.places])
-    return sums, last
+    np.maximum.at(last, rows.inverse, columns.event_ms[places])
+    return Sums(sums, last)
 
 
 def _added(amounts: Ints, inverse: Ints, length: int) -> Ints:
@@ -209,25 +248,3 @@ def volume(columns: Columns, one: Sum) -> Ints:
     told = [values[place] for place in places]
     amounts[places] = [absent if value is None else value for value in told]
     return amounts
-
-
-def _bounds(targets: Ints, partitions: int) -> list[int]:
-    edges: list[int] = np.searchsorted(targets, np.arange(partitions + 1)).tolist()
-    return edges
-
-
-def _part(rows: Rows, partition: int) -> Iterator[FamilyRows]:
-    """Yield the rows of one partition, if there are any."""
-    start, end = rows.bounds[partition], rows.bounds[partition + 1]
-    if start == end:
-        return
-    first, behind = rows.first_key[partition], rows.first_key[partition + 1]
-    yield FamilyRows.of(
-        rows.family,
-        rows.keys[first:behind],
-        rows.key[start:end] - first,
-        rows.event_type[start:end],
-        rows.pane[start:end],
-        {name: column[start:end] for name, column in rows.sums.items()},
-        None if rows.last is None else rows.last[start:end],
-    )

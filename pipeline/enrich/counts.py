@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +27,13 @@ _BUCKETS: Final = len(BOUNDS_SECONDS) + 1
 class Counts:
     """Increments of the tally."""
 
-    counters: dict[str, Counter[Labels]] = field(default_factory=dict)
+    counters: dict[str, dict[Labels, int]] = field(default_factory=dict)
     observed: list[tuple[str, Labels, NDArray[np.int64], float]] = field(default_factory=list)
 
     def add(self, name: str, labels: Labels, number: int = 1) -> None:
         """Count *number* under *labels* in the counter *name*."""
-        self.counters.setdefault(name, Counter())[labels] += number
+        counter = self.counters.setdefault(name, {})
+        counter[labels] = counter.get(labels, 0) + number
 
     def commit(self, tally: Tally) -> None:
         """Add everything to *tally*."""
@@ -128,16 +128,15 @@ def _count(counts: Counts, name: str, places: NDArray[np.intp], labels: Sequence
         code = code * len(label.names) + label.codes[places]
         space *= len(label.names)
     found = distinct(code, space)
+    texts = []
+    rest = found.values
+    for label in reversed(labels):
+        rest, place = np.divmod(rest, len(label.names))
+        texts.append([label.names[number] for number in place.tolist()])
     numbers = np.bincount(found.inverse).tolist()
-    for value, number in zip(found.values.tolist(), numbers, strict=True):
-        texts = []
-        rest = value
-        for label in reversed(labels):
-            rest, place = divmod(rest, len(label.names))
-            texts.append(label.names[place])
-        present = tuple(text for text in reversed(texts) if text is not None)
-        if len(present) == len(labels):
-            counts.add(name, present, number)
+    for present, number in zip(zip(*reversed(texts), strict=True), numbers, strict=True):
+        if None not in present:
+            counts.add(name, cast("Labels", present), number)
 
 
 def _observe(counts: Counts, name: str, seconds: Floats, label: Column, codes: Ints) -> None:
@@ -153,5 +152,5 @@ def _observe(counts: Counts, name: str, seconds: Floats, label: Column, codes: I
     table = np.bincount(code * _BUCKETS + bucket, minlength=size * _BUCKETS)
     table = table.reshape(size, _BUCKETS)
     totals = np.bincount(code, weights=seconds, minlength=size).tolist()
-    for place in np.unique(code).tolist():
+    for place in np.flatnonzero(table.any(axis=1)).tolist():
         counts.observed.append((name, (label.names[place] or "",), table[place], totals[place]))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from pipeline.core import posted
-from pipeline.core.errors import Reason, RecordError
+from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent, check_fields
 from pipeline.core.timestamp import epoch_ms, rfc3339
 from pipeline.enrich.columns import Row, row_of
@@ -24,13 +23,14 @@ from pipeline.enrich.memo import Memo
 from pipeline.enrich.normalise import Normaliser, drop_empty
 
 _decode = msgspec.json.Decoder(PostedEvent).decode
-_encode = msgspec.json.Encoder().encode
+_encode_into = msgspec.json.Encoder().encode_into
 _QUOTE: Final = 0x22
 _UNDERSCORE: Final = 0x5F
 _BACKSLASH: Final = 0x5C
-_LOOK_AT_ONCE: Final = 1 << 18
-"""Bytes whose flags stay in the processor's caches."""
-_FRACTIONS: Final = {f"{number:03d}": number for number in range(1000)}
+_LOOK_AT_ONCE: Final = 500
+_LOOK_AT_BYTES: Final = 1 << 18
+"""So that text and flags stay in the processor's caches."""
+_FRACTIONS: Final = {f".{number:03d}Z": number for number in range(1000)}
 _SLOW: Final = -1
 
 
@@ -68,10 +68,12 @@ class Transformer:
         """Start with empty caches."""
         self._seconds: Memo[str, int] = Memo(_second_ms)
         self._normaliser = Normaliser()
+        self._buffer = bytearray()
 
     def transform(self, headed: Headed, places: Sequence[int], into: Transformed) -> None:
         """Add what the records of *headed* at *places* become to *into*."""
-        values = [headed.records[place].value for place in places]
+        values = [headed.records[place].value or b"" for place in places]
+        buffer = self._buffer
         normalise, time = self._normaliser.apply, self._time
         add_value, add_row = into.values.append, into.rows.append
         add_posted_ms, add_event_ms = into.posted_ms.append, into.event_ms.append
@@ -87,7 +89,8 @@ class Transformer:
                 continue
             event_ms = normalise(event, headed.ids[place], headed.heads[place], posted_ms)
             into.places.append(place)
-            add_value(_encode(event))
+            _encode_into(event, buffer)
+            add_value(bytes(buffer))  # 0.5 µs; encode() shrinks what it returns, 1.1 µs
             add_row(row_of(event))
             add_posted_ms(posted_ms)
             add_event_ms(event_ms)
@@ -98,50 +101,49 @@ class Transformer:
         What ``timestamp.epoch_ms`` does, cached by the second.
         """
         text = event.timestamp
-        if type(text) is str and len(text) == 24 and text[23] == "Z" and text[19] == ".":
-            second_ms = self._seconds[text[:19]]
-            fraction = _FRACTIONS.get(text[20:23])
-            if second_ms != _SLOW and fraction is not None:
-                return second_ms + fraction
+        if type(text) is str:
+            fraction = _FRACTIONS.get(text[19:])
+            if fraction is not None:
+                second_ms = self._seconds[text[:19]]
+                if second_ms != _SLOW:
+                    return second_ms + fraction
         posted_ms = epoch_ms(text)  # type: ignore[arg-type]  # check_fields requires one
         event.timestamp = rfc3339(posted_ms)
         return posted_ms
 
 
-def decode(value: bytes | None) -> PostedEvent:
+def decode(value: bytes) -> PostedEvent:
     """Return the event of a raw record's value; fields that only we set may still be in it.
 
     Raises:
         RecordError: It is not an event.
     """
-    if value is None:
-        raise RecordError(Reason.MALFORMED, "the record has no value")
     try:
         return _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return posted.decode(value)  # says what is wrong, or that only dropped fields are
 
 
-def look(values: Sequence[bytes | None]) -> list[bool]:
+def look(values: Sequence[bytes]) -> list[bool]:
     """Tell which JSON values hold a rarity: a backslash, an empty string, a string ``"_...``.
 
-    Looks at many at once, 0.1 µs each.  May say so of a value that holds none.
+    Looks at many at once, 0.2 µs each.  May say so of a value that holds none.
     """
-    odd = np.zeros(len(values), np.bool_)
-    first = 0
-    while first < len(values):
-        sizes = list(accumulate(len(value or b"") for value in values[first : first + 500]))
-        behind = first + max(1, int(np.searchsorted(sizes, _LOOK_AT_ONCE)))
-        chunk = values[first:behind]
-        text = np.frombuffer(b"".join(value or b"" for value in chunk), np.uint8)
-        quote, following = text[:-1] == _QUOTE, text[1:]
-        rare = (following == _QUOTE) | (following == _UNDERSCORE)
-        rare &= quote
-        rare |= following == _BACKSLASH  # no value begins with one
+    odd: list[bool] = []
+    while len(odd) < len(values):
+        sizes = np.cumsum(list(map(len, values[len(odd) : len(odd) + _LOOK_AT_ONCE])))
+        number = max(1, int(np.searchsorted(sizes, _LOOK_AT_BYTES)))
+        text = np.frombuffer(b"".join(values[len(odd) : len(odd) + number]), np.uint8)
+        following = text[1:]
+        rare = following == _QUOTE
+        rare |= following == _UNDERSCORE
+        rare &= text[:-1] == _QUOTE
+        rare |= following == _BACKSLASH  # no JSON value begins with one
+        found = np.zeros(number, np.bool_)
         if rare.any():
-            odd[first + np.searchsorted(sizes, np.flatnonzero(rare), side="right")] = True
-        first = behind
-    return odd.tolist()
+            found[np.searchsorted(sizes, np.flatnonzero(rare), side="right")] = True
+        odd += found[: len(values) - len(odd)].tolist()
+    return odd
 
 
 def _second_ms(text: str) -> int:
