@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 WATCH_S: Final = 1.0
 STOP_S: Final = 10.0
 """How long Faust and the group may take to let go, once nothing is being written any more."""
-QUIET: Final = {"faust": logging.ERROR, "mode": logging.ERROR, "aiokafka": logging.CRITICAL}
-"""Foreign loggers: each client reports every failed attempt; the engine tells it once."""
 
 
 class Engine:
@@ -71,8 +69,6 @@ class Engine:
         self._lanes: dict[TopicPartition, Lane] = {}
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
-        for logger, level in QUIET.items():
-            logging.getLogger(logger).setLevel(level)
         self.app: Any = BatchApp(names.app_id, self)
         """The Faust application, for ``@app.agent`` and ``@app.timer``."""
         self.source_batches: Any = self.app.batches(*source_topics)

@@ -106,7 +106,8 @@ class SourceLane(Lane):
         # The horizon is measured by ingest time, which may lag behind; runs are never older.
         until_ms = now_ms if mark is None else min(now_ms, mark.received_ms)
         since_ms = until_ms - options.seen_horizon_ms - SEEN_MARGIN_MS
-        warm_up = WarmUp(self.tp, self._seen, committed.offset, max(0, since_ms))
+        end = None if mark is None else committed.offset
+        warm_up = WarmUp(self.tp, self._seen, end, max(0, since_ms))
         met = await warm_up.read(options, self._warm)
         extra = {**self._place(), "seconds": round(clock.monotonic() - since, 3)}
         if met or mark is None or mark.commit_ms < now_ms - options.seen_horizon_ms:

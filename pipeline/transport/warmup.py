@@ -5,6 +5,9 @@ between.  The reading ends at the run whose end is the committed source offset: 
 wrote one.  If there is none (retention took it, or an operator moved the offset), it ends where
 the log ended after the fencing: by then every run of the partition had been written.  Neither
 end may be taken from ``end_offsets``, which another source's open transaction keeps low.
+
+After an operator moved the offset back, all runs count: what was seen stays seen, so reading
+again doubles nothing within the horizon.
 """
 
 from __future__ import annotations
@@ -36,8 +39,8 @@ class WarmUp:
     tp: TopicPartition
     """The source partition, already fenced."""
     seen: TopicPartition
-    end: int
-    """The committed source offset."""
+    end: int | None
+    """The committed source offset, if it is a commit of ours; None: read all there is."""
     since_ms: int
     """Record time from which runs matter."""
 
@@ -89,7 +92,7 @@ class WarmUp:
                 if record.value is None:
                     continue
                 run = decode_run(record.value)
-                if (run.topic, run.partition) != self.tp or run.end > self.end:
+                if (run.topic, run.partition) != self.tp:
                     continue
                 warm(record.value)
                 if run.end == self.end:

@@ -67,6 +67,19 @@ class Place:
         finally:
             await producer.stop()
 
+    async def move_offsets(self, offset: int) -> None:
+        """Commit *offset* for all source partitions, as an operator would."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, group_id=self.names.app_id, enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            partitions = [KafkaPartition(t, p) for t in self.sources for p in range(PARTITIONS)]
+            consumer.assign(partitions)
+            await consumer.commit(dict.fromkeys(partitions, offset))
+        finally:
+            await consumer.stop()
+
     async def read(self, topic: str) -> list[str]:
         """Return all values of a topic as a read_committed reader sees them now."""
         consumer = AIOKafkaConsumer(
