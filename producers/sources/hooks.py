@@ -47,6 +47,8 @@ _SLICE: Final = 250
 _TURN_S: Final = 0.01
 """How long one post may keep the loop from others."""
 _DRAIN_S: Final = 16.0
+"""How long a stop waits for answers: a little longer than for an acknowledgement."""
+_CLOSE_S: Final = 1.0
 
 
 class _Answer(NamedTuple):
@@ -109,6 +111,8 @@ class Ingest:
         self._metrics.buffer_bytes.set_function(lambda: appender.buffer_bytes)
         self._metrics.reading_bytes.set_function(lambda: self._reader.reading)
         self._site: listen.Site | None = None
+        self._open = 0
+        self._stopping: asyncio.Future[None] | None = None
 
     @property
     def address(self) -> Address:
@@ -120,7 +124,7 @@ class Ingest:
         ingest = self._settings.ingest
         tls = listen.server_tls(ingest.tls_cert, ingest.tls_key)
         self._site = await listen.start_site(
-            self._application(), ingest.listen, tls, inflate=False, drain_s=_DRAIN_S
+            self._application(), ingest.listen, tls, inflate=False, drain_s=_CLOSE_S
         )
         service.announce(self._settings.data_dir, NAME, self.address)
         log.info("taking events", extra={"address": str(self.address)})
@@ -132,8 +136,15 @@ class Ingest:
     async def stop(self) -> None:
         """Take no more posts, and answer those that were begun."""
         service.withdraw(self._settings.data_dir, NAME)
-        if self._site is not None:
-            await self._site.stop()
+        if self._site is None:
+            return
+        for site in tuple(self._site.runner.sites):
+            await site.stop()
+        # A shutdown of aiohttp no longer reads bodies: what was begun must end before it.
+        self._stopping = asyncio.get_running_loop().create_future()
+        if self._open:
+            await asyncio.wait([self._stopping], timeout=_DRAIN_S)
+        await self._site.stop()
 
     def _application(self) -> web.Application:
         ingest, metrics = self._settings.ingest, self._settings.metrics
@@ -161,7 +172,15 @@ class Ingest:
             handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
         ) -> web.StreamResponse:
             began = self._clock.monotonic()
-            response = await handler(request)
+            self._open += 1
+            try:
+                response = await handler(request)
+            finally:
+                self._open -= 1
+                if self._stopping is not None and not (self._open or self._stopping.done()):
+                    self._stopping.set_result(None)
+            if self._stopping is not None:
+                response.force_close()
             resource = request.match_info.route.resource
             route = resource.canonical if resource is not None else "unknown"
             self._metrics.seconds.labels(route).observe(self._clock.monotonic() - began)
