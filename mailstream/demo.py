@@ -77,7 +77,7 @@ async def demo(
             "set another prefix for the demo, such as demo."
         )
         raise ConfigError([mistake])
-    headers = {source: _headers(settings, source) for source in SOURCES}
+    headers = {source: request_headers(settings, source) for source in SOURCES}
 
     async def beside(running: Running) -> None:
         clock = SystemClock()
@@ -124,18 +124,17 @@ class Poster:
             MailstreamError: Ingest refuses them.
         """
         due: dict[str, list[Fields]] = {source: [] for source in self._headers}
-        tick_ms = self._clock.now_ms() + TICK_MS
+        begun_ms = newest_ms = self._clock.now_ms()
         for event in events:
-            if event.at_ms >= tick_ms:
-                await self._clock.sleep(max(0, tick_ms - self._clock.now_ms()) / 1000)
-                await self._flush(due)
-                tick_ms = max(tick_ms, event.at_ms) + TICK_MS
+            if event.at_ms - begun_ms >= TICK_MS or len(due[event.source]) >= self._most:
+                await self._flush(due, newest_ms)
+                begun_ms = event.at_ms
             due[event.source].append(event.event)
-            if len(due[event.source]) >= self._most:
-                await self._flush(due)
-        await self._flush(due)
+            newest_ms = event.at_ms
+        await self._flush(due, newest_ms)
 
-    async def _flush(self, due: dict[str, list[Fields]]) -> None:
+    async def _flush(self, due: dict[str, list[Fields]], newest_ms: int) -> None:
+        await self._clock.sleep(max(0, newest_ms - self._clock.now_ms()) / 1000)
         batches = {source: events[:] for source, events in due.items() if events}
         for events in due.values():
             events.clear()
@@ -188,7 +187,12 @@ def _own_config(folder: Path) -> Path:
     return path
 
 
-def _headers(settings: Settings, source: str) -> dict[str, str]:
+def request_headers(settings: Settings, source: str) -> dict[str, str]:
+    """Return the headers of posts for *source*, with the first key that may post for it.
+
+    Raises:
+        ConfigError: Keys are needed, and none may.
+    """
     headers = {"Content-Type": "application/json", "X-Source": source}
     keys = settings.ingest.api_keys
     if keys:
