@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.kit.oracle import HOUR, MINUTE, SECOND, Fact, Recount
+from tests.kit.oracle import HOUR, MINUTE, SECOND, Fact, Posted, Recount
 from tests.kit.raw_log import RawWriter, raw_record
 from tests.kit.scrape import named_keys
-from tests.kit.stand import Stand, now_ms, stand
-from tests.kit.traffic import Event, Varied, with_repeats
+from tests.kit.stand import Stand, assert_each_once, now_ms, stand
+from tests.kit.traffic import CLASSES, Event, Varied, with_repeats
 
 pytestmark = pytest.mark.integration
 
@@ -35,10 +35,15 @@ def test_two_hundred_thousand_posted_events_are_counted_exactly(
         st.worker(2)
         posted = post_all(st)
         assert sum(map(len, posted.values())) == 200_000
-        assert_raw_holds_what_was_posted(st, posted)
-        recount = st.assert_exactly_once(identity=lambda event: (event["queue_id"], event["seq"]))
+        raw = st.posted()
+        assert_raw_holds_what_was_posted(raw, posted)
+        recount = Recount(raw, CLASSES)
         assert len(recount.facts) == OUTBOUND + INBOUND
-        assert_attributions(st, recount)
+        st.wait_until_caught_up()
+        events = st.events()
+        assert_each_once(events, recount, identity)
+        assert_attributions(events, recount)
+        st.assert_counted_once(recount)
         assert_newest_times(st, recount)
 
 
@@ -92,9 +97,15 @@ def batches(posted: Mapping[str, Sequence[Event]]) -> list[tuple[str, Sequence[E
     return [(source, next(left[source])) for source in turns]
 
 
-def assert_raw_holds_what_was_posted(st: Stand, posted: Mapping[str, Sequence[Event]]) -> None:
-    raw = Counter((one.source, canonical(one.event)) for one in st.posted())
-    assert raw == Counter(
+def identity(event: Mapping[str, Any]) -> object:
+    return event["queue_id"], event["seq"]
+
+
+def assert_raw_holds_what_was_posted(
+    raw: Sequence[Posted], posted: Mapping[str, Sequence[Event]]
+) -> None:
+    found = Counter((one.source, canonical(one.event)) for one in raw)
+    assert found == Counter(
         (source, canonical(event)) for source, events in posted.items() for event in events
     )
 
@@ -103,14 +114,14 @@ def canonical(event: Mapping[str, Any]) -> str:
     return json.dumps(event, sort_keys=True)
 
 
-def assert_attributions(st: Stand, recount: Recount) -> None:
+def assert_attributions(events: Sequence[Mapping[str, Any]], recount: Recount) -> None:
     """Hold every event of ``mail.events`` against what the recount attributes it to."""
     facts = {
-        (one.source, one.event["queue_id"], one.event["seq"]): fact
+        (one.source, identity(one.event)): fact
         for one, fact in zip(recount.posted, recount.facts, strict=True)
     }
-    for event in st.events():
-        fact = facts[event["source"], event["queue_id"], event["seq"]]
+    for event in events:
+        fact = facts[event["source"], identity(event)]
         assert attributed(event) == expected_attribution(fact), event
 
 

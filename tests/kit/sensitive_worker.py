@@ -26,6 +26,6 @@ class Sensitive(Enricher):
 
 
 if __name__ == "__main__":
-    pipeline.app.Enricher = Sensitive  # type: ignore[misc]  # the bug is planted
+    pipeline.app.Enricher = Sensitive  # type: ignore[attr-defined]  # the bug is planted
     sys.argv[1:] = ["worker", *sys.argv[1:]]
     main()

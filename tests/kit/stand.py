@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,27 +215,18 @@ class Stand:
         topic = self.topic("events")
         return asyncio.run(read_events(self.bootstrap, topic, self.partitions))
 
-    def assert_exactly_once(
-        self, *, identity: Callable[[Mapping[str, Any]], object] | None = None
-    ) -> Recount:
-        """Assert that each event is on ``mail.events`` once and in every aggregate once.
-
-        Args:
-            identity: What names an event, on ``mail.events`` and as posted; default its id.
-        """
+    def assert_exactly_once(self) -> Recount:
+        """Assert that each event is on ``mail.events`` once and in every aggregate once."""
         self.wait_until_caught_up()
         recount = self.recount()
-        named = identity or (lambda event: event["event_id"])
-        expected = {(one.source, named(one.event)) for one in recount.posted}
-        found = Counter((event["source"], named(event)) for event in self.events())
-        assert len(expected) == len(recount.posted), "the traffic's identities are not distinct"
-        assert not expected - found.keys(), f"{len(expected - found.keys())} events are lost"
-        assert not found.keys() - expected, "there are events that nobody posted"
-        doubled = sum(count - 1 for count in found.values())
-        assert not doubled, f"{doubled} events are there more than once"
+        assert_each_once(self.events(), recount, lambda event: event["event_id"])
+        self.assert_counted_once(recount)
+        return recount
+
+    def assert_counted_once(self, recount: Recount) -> None:
+        """Assert that what is shown equals *recount*, now and in a later pane."""
         first = self.wait_until_equal(recount)
         self.wait_until_equal(recount, after_ms=first - first % PANE + PANE)
-        return recount
 
     def wait_until_equal(
         self, recount: Recount, *, after_ms: int = 0, within_s: float = FOLDED_S
@@ -294,6 +285,27 @@ class Stand:
             yield admin
         finally:
             await admin.close()
+
+
+def assert_each_once(
+    events: Iterable[Mapping[str, Any]],
+    recount: Recount,
+    identity: Callable[[Mapping[str, Any]], object],
+) -> None:
+    """Assert that *events* are those of *recount*, each once.
+
+    Args:
+        events: What ``mail.events`` holds.
+        recount: Of what was posted.
+        identity: What names an event beside its source, on ``mail.events`` and as posted.
+    """
+    expected = {(one.source, identity(one.event)) for one in recount.posted}
+    assert len(expected) == len(recount.posted), "the traffic's identities are not distinct"
+    found = Counter((event["source"], identity(event)) for event in events)
+    lost, alien = expected - found.keys(), found.keys() - expected
+    doubled = {key: count for key, count in found.items() if count > 1}
+    verdict = f"{len(lost)} lost, {len(doubled)} more than once, {len(alien)} that nobody posted"
+    assert (lost, alien, doubled) == (set(), set(), {}), verdict
 
 
 def disagreements(scrape: Scrape, recount: Recount) -> list[str]:
