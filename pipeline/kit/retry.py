@@ -39,10 +39,12 @@ async def retry(
     clock: Clock,
     backoff: Backoff,
     rng: random.Random | None = None,
+    level: int = logging.WARNING,
 ) -> _T:
     """Return what *call* returns, calling it again as long as it raises ``TransientError``.
 
     A wait that the far side named (``retry_after_s``) is kept, even if longer than the cap.
+    *level* is that of the log line per failed attempt.
 
     Raises:
         TransientError: The last one, when the deadline leaves no time for another attempt.
@@ -58,7 +60,8 @@ async def retry(
             spent = clock.monotonic() - started
             if backoff.deadline_s is not None and spent + wait > backoff.deadline_s:
                 raise
-            log.warning(
+            log.log(
+                level,
                 "trying again after a failure",
                 extra={"error": str(exc), "wait_s": round(wait, 3), "attempt": attempt + 1},
             )

@@ -6,7 +6,7 @@ Safe to repeat, and safe when several processes do it at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import ApiVersionRequest
 
@@ -25,6 +25,7 @@ from pipeline.kit.clock import SystemClock
 from pipeline.kit.kafka import client_options, core_error, mapped_errors
 from pipeline.kit.retry import Backoff, retry
 from pipeline.kit.settings import Settings
+from pipeline.kit.values import Address
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +73,18 @@ async def create_topics(settings: Settings, bootstrap: str) -> None:
         if missing:
             await _create(admin, settings, missing)
         present = [topic for topic in TOPICS if topic not in missing]
-        if present:
-            await _update(admin, settings, present)
+        outdated = await _outdated(admin, settings, present)
+        if outdated:
+            await _update(admin, outdated)
 
         async def all_visible() -> None:
+            # Brokers learn from the controller what it has acknowledged, a moment later.
             found = _checked(settings, await _topics(admin))
-            if len(found) < len(TOPICS) or not all(map(_has_leaders, found.values())):
-                raise TransientError("the new topics are not there yet")
+            there = len(found) == len(TOPICS) and all(map(_has_leaders, found.values()))
+            if not there or await _outdated(admin, settings, TOPICS):
+                raise TransientError("the brokers do not show the topics as declared yet")
 
-        await retry(all_visible, clock=SystemClock(), backoff=_VISIBLE)
+        await retry(all_visible, clock=SystemClock(), backoff=_VISIBLE, level=logging.DEBUG)
 
 
 async def describe_topics(settings: Settings, bootstrap: str) -> list[TopicDescription]:
@@ -165,19 +169,39 @@ async def _admin(settings: Settings, bootstrap: str) -> AsyncIterator[Any]:
 
 
 async def _check_version(options: dict[str, Any], bootstrap: str) -> None:
-    client = AIOKafkaClient(**options)
+    """Ask one of the brokers which requests it takes.
+
+    Not by ``AIOKafkaClient``, which logs why a broker refuses us and raises that it is away.
+
+    Raises:
+        ConfigError: The broker is older than 4.0, or refuses our credentials.
+        TransientError: No broker answers; one sentence with the reason of the last one.
+    """
+    others = {name: value for name, value in options.items() if name != "bootstrap_servers"}
+    reason: Exception | None = None
+    for server in map(Address.parse, bootstrap.split(",")):
+        try:
+            oldest = await _oldest_versions(server, others)
+        except (OSError, KafkaConnectionError) as exc:  # TimeoutError and ssl.SSLError are OSErrors
+            reason = exc
+            continue
+        if oldest.get(_FETCH_KEY, 0) < _FETCH_MIN_OF_4_0:
+            raise ConfigError(
+                [f"kafka.bootstrap_servers: the broker at {server} is older than Kafka 4.0"]
+            )
+        return
+    why = getattr(reason, "strerror", None) or str(reason) or "it took too long"
+    raise TransientError(f"Kafka at {bootstrap} does not answer: {why}") from reason
+
+
+async def _oldest_versions(server: Address, options: dict[str, Any]) -> dict[int, int]:
+    """Return the oldest version that *server* takes of each request, by its key."""
+    connection = await create_conn(server.host, server.port, **options)
     try:
-        await client.bootstrap()
-        answer = await client.send(client.get_random_node(), ApiVersionRequest())
-    except KafkaConnectionError as exc:
-        raise TransientError(f"Kafka at {bootstrap} does not answer") from exc
+        answer = await connection.send(ApiVersionRequest())
     finally:
-        await client.close()
-    oldest = {key: lowest for key, lowest, _ in answer.api_versions}
-    if oldest.get(_FETCH_KEY, 0) < _FETCH_MIN_OF_4_0:
-        raise ConfigError(
-            [f"kafka.bootstrap_servers: the broker at {bootstrap} is older than Kafka 4.0"]
-        )
+        await connection.close()
+    return {key: lowest for key, lowest, _ in answer.api_versions}
 
 
 async def _topics(admin: Any) -> dict[str, Any]:
@@ -228,15 +252,17 @@ async def _create(admin: Any, settings: Settings, topics: list[Topic]) -> None:
     log.info("topics created", extra={"topics": [topic.name for topic in new]})
 
 
-async def _update(admin: Any, settings: Settings, topics: list[Topic]) -> None:
-    """Set what differs.
+async def _outdated(
+    admin: Any, settings: Settings, topics: Sequence[Topic]
+) -> list[ConfigResource]:
+    """Return what must be set on those of *topics* that are not configured as declared.
 
     aiokafka knows only AlterConfigs, which replaces all that is set on a topic: what others
-    have set there is written again.
+    have set there is set again.
     """
     by_name = {settings.topics.names.of(topic.name): topic for topic in topics}
     current = await _configs(admin, list(by_name))
-    resources = []
+    outdated = []
     for name, topic in by_name.items():
         wanted = topic_config(settings, topic)
         if all(current[name].get(key, ("", 0))[0] == value for key, value in wanted.items()):
@@ -244,14 +270,16 @@ async def _update(admin: Any, settings: Settings, topics: list[Topic]) -> None:
         kept = {
             key: value for key, (value, source) in current[name].items() if source == _TOPIC_LEVEL
         }
-        resources.append(ConfigResource(ConfigResourceType.TOPIC, name, kept | wanted))
-        log.info("topic configuration updated", extra={"topic": name})
-    if not resources:
-        return
+        outdated.append(ConfigResource(ConfigResourceType.TOPIC, name, kept | wanted))
+    return outdated
+
+
+async def _update(admin: Any, resources: list[ConfigResource]) -> None:
     for answer in await admin.alter_configs(resources):
         for code, message, _, name in answer.resources:
             if code:
                 raise core_error(for_code(code)(f"topic {name}: {message}"))
+            log.info("topic configuration updated", extra={"topic": name})
 
 
 async def _configs(admin: Any, names: list[str]) -> dict[str, dict[str, tuple[str | None, int]]]:

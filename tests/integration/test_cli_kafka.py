@@ -57,8 +57,8 @@ def test_a_broker_that_is_away_is_one_sentence_and_one(tmp_path: Path) -> None:
     config.write_text('kafka: {bootstrap_servers: "127.0.0.1:1"}')
     called = mailstream(tmp_path, "topics", "describe")
     assert called.returncode == 1
-    assert called.stderr.splitlines()[-1] == "mailstream: Kafka at 127.0.0.1:1 does not answer"
-    assert "Traceback" not in called.stderr
+    (sentence,) = called.stderr.splitlines()
+    assert sentence.startswith("mailstream: Kafka at 127.0.0.1:1 does not answer: ")
 
 
 def test_the_local_broker_starts_in_the_background_and_stops(tmp_path: Path) -> None:

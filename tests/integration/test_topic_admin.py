@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 import uuid
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from pipeline.core.errors import ConfigError, TransientError
-from pipeline.core.topics import TOPICS
+from pipeline.core.topics import TOPIC, TOPICS
 from pipeline.kit.settings import Settings, TopicSettings
 from pipeline.kit.topic_admin import TopicDescription, create_topics, describe_topics
 
@@ -96,4 +100,67 @@ def test_a_broker_that_is_away_is_named_in_one_sentence() -> None:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(TransientError) as caught:
             asyncio.run(describe_topics(Settings(), address))
-    assert str(caught.value) == f"Kafka at {address} does not answer"
+    assert str(caught.value).startswith(f"Kafka at {address} does not answer: ")
+
+
+class OldBroker:
+    """Says, in Kafka's protocol, that it takes what Kafka 3.9 takes."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                request = await reader.readexactly(size)
+                # ApiVersions v0: no error, an array of 2: Fetch from 0 on, ApiVersions 0
+                versions = struct.pack(">hi", 0, 2)
+                versions += struct.pack(">hhh", 1, 0, 17) + struct.pack(">hhh", 18, 0, 0)
+                reply = request[4:8] + versions  # the correlation id comes back first
+                writer.write(struct.pack(">i", len(reply)) + reply)
+        writer.close()
+        await writer.wait_closed()
+        self.left.set()
+
+
+def test_a_broker_older_than_4_0_is_refused() -> None:
+    async def scenario() -> None:
+        old = OldBroker()
+        server = await asyncio.start_server(old.answer, "127.0.0.1", 0)
+        async with server:
+            host, port = server.sockets[0].getsockname()
+            with pytest.raises(ConfigError, match=r"is older than Kafka 4\.0"):
+                await create_topics(Settings(), f"{host}:{port}")
+            await old.left.wait()
+
+    asyncio.run(scenario())
+
+
+async def config_of(admin: AIOKafkaAdminClient, name: str) -> dict[str, str]:
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
+    return {entry[0]: entry[1] for entry in answer.resources[0][4]}
+
+
+def test_what_others_have_set_on_a_topic_stays(broker: str, prefix: str) -> None:
+    settings = settings_of(prefix, partitions=1)
+    name = settings.topics.names.of("events")
+
+    async def scenario() -> dict[str, str]:
+        await create_topics(settings, broker)
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+        await admin.start()
+        try:
+            theirs = {"compression.type": "zstd", "retention.ms": "1000"}
+            resource = ConfigResource(ConfigResourceType.TOPIC, name, theirs)
+            await admin.alter_configs([resource])
+            while (await config_of(admin, name))["retention.ms"] != "1000":
+                pass  # acknowledged is not yet shown
+            await create_topics(settings, broker)
+            return await config_of(admin, name)
+        finally:
+            await admin.close()
+
+    config = asyncio.run(scenario())
+    assert config["compression.type"] == "zstd"
+    assert config["retention.ms"] == str(settings.retention_ms(TOPIC["events"]))
