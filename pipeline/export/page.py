@@ -97,8 +97,6 @@ class Exporter:
             for partition in self._board.partitions if member else ():
                 self._board.settle(name, partition)
                 await asyncio.sleep(0)
-            if not member:
-                text.forget()
             shares = self._board.shares(name, self.freshness.hidden()) if member else []
             parts.append(text.render(shares, self._board.groups(name)))
             await asyncio.sleep(0)

@@ -57,11 +57,6 @@ class FamilyText:
         self._owner: dict[str, int] = {}
         self._epochs: frozenset[int] = frozenset()
 
-    def forget(self) -> None:
-        """Show nothing, and no zeros for what was shown before."""
-        self.folded = 0
-        self._shown, self._owner, self._epochs = {}, {}, frozenset()
-
     def render(self, shares: Sequence[Share], groups: Sequence[tuple[str, ...]]) -> str:
         """Return the family's part of the page; *groups* are the values of bounded fields."""
         choice = self._top.choose(shares)

@@ -64,7 +64,10 @@ class FamilyFold:
         self._tiers = tiers(windows_ms, len(family.sums))
         self._pending = Pending(family.sums, with_last=family.last_event is not None)
         self._newest: NDArray[np.int64] = np.zeros(0, np.int64)
-        """By slot: its newest pane of the coarsest tier, with which it dies."""
+        """By slot: its newest pane of the coarsest tier, with which it dies.
+
+        What a dead slot leaves here is older than every pane that is still held.
+        """
         self._last: NDArray[np.int64] = np.zeros(0, np.int64)
         self._with_last = family.last_event is not None
 
@@ -120,7 +123,6 @@ class FamilyFold:
         for index, pane in gone:
             slots = pane.slots()
             dead = slots[self._newest[slots] <= index]
-            self._newest[dead] = 0
             if self._with_last:
                 self._last[dead] = 0
             self._slots.release(dead)
