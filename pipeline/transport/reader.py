@@ -17,6 +17,7 @@ from faust.transport.drivers import aiokafka as stock
 from pipeline.core.batch import TopicPartition
 from pipeline.core.errors import InvariantError
 from pipeline.transport.batch import RecordBatch, Tap
+from pipeline.transport.clients import stop_consumer
 from pipeline.transport.mark import Committed
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.unpack import unpack
@@ -74,12 +75,19 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
                 await consumer.start()
             except KafkaError as exc:
                 log.warning("Kafka cannot be reached, trying again", extra={"error": str(exc)})
-                await consumer.stop()
+                await stop_consumer(consumer)
                 await self.sleep(1.0)
                 continue
             consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
             self._note_heartbeats(consumer._coordinator)
             return
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group."""
+        # Past Faust's own, which may raise on the way and then is waited for in vain.
+        await super(stock.AIOKafkaConsumerThread, self).on_thread_stop()
+        if self._consumer is not None:
+            await stop_consumer(self._consumer)
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:  # noqa: ARG002  Faust's signature
         options = self.options

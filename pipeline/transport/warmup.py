@@ -23,6 +23,7 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.seen import decode_run
+from pipeline.transport.clients import stop_consumer
 from pipeline.transport.options import EngineOptions
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class WarmUp:
             await self._seek(consumer)
             return await self._follow(consumer, warm)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         partition = KafkaPartition(*self.seen)

@@ -1,0 +1,30 @@
+"""Ending aiokafka's consumers, also while Kafka is away."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer
+
+from pipeline.transport.errors import CLIENT_FAILURES
+
+STOP_S: Final = 3.0
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close the connections, within seconds.
+
+    aiokafka's own ``stop`` raises the cancellation of its fetches where Kafka does not answer,
+    and leaves the connections open then.
+    """
+    stopping = asyncio.create_task(consumer.stop())
+    await asyncio.wait([stopping], timeout=STOP_S)
+    ended = stopping.done() and not stopping.cancelled() and stopping.exception() is None
+    if not ended:
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=STOP_S)
+        with suppress(*CLIENT_FAILURES):
+            async with asyncio.timeout(STOP_S):
+                await consumer._client.close()
