@@ -1,8 +1,13 @@
-"""What ``mailstream run`` says: rich on a terminal, plain lines with the time elsewhere."""
+"""What ``mailstream run`` says: rich on a terminal, plain lines with the time elsewhere.
+
+That nobody can read any more (a closed pipe, a terminal that hung up) must not keep the parts
+from being stopped in order: such errors are not passed on.
+"""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import IO, Protocol
 
@@ -62,8 +67,9 @@ class LineConsole:
     def command(self, text: str) -> None:
         """Write the command on lines of its own, so that it can be copied."""
         self._write("run:")
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        with suppress(OSError):
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
     def status(self, text: str) -> None:
         """Write a line, unless *text* is empty."""
@@ -75,8 +81,16 @@ class LineConsole:
 
     def _write(self, text: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251  for people
-        self._stream.write(f"{now} {text}\n")
-        self._stream.flush()
+        with suppress(OSError):
+            self._stream.write(f"{now} {text}\n")
+            self._stream.flush()
+
+
+class _Unshakeable(RichConsole):
+    """A rich console that does not end the process when nobody reads."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on: the next write is given up the same way."""
 
 
 class TerminalConsole:
@@ -84,25 +98,25 @@ class TerminalConsole:
 
     def __init__(self, stream: IO[str]) -> None:
         """Take over the bottom line of the terminal behind *stream*."""
-        self._console = RichConsole(file=stream, highlight=False)
+        self._console = _Unshakeable(file=stream, highlight=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(escape(text))
+        self._print(escape(text))
 
     def warn(self, text: str) -> None:
         """Print a line in yellow."""
-        self._console.print(f"[yellow]{escape(text)}[/yellow]")
+        self._print(f"[yellow]{escape(text)}[/yellow]")
 
     def fact(self, name: str, value: str) -> None:
         """Print a line with the name in a column of its own."""
-        self._console.print(f"  [bold]{escape(name):<10}[/bold] {escape(value)}", soft_wrap=True)
+        self._print(f"  [bold]{escape(name):<10}[/bold] {escape(value)}")
 
     def command(self, text: str) -> None:
         """Print the command as it is, in colour."""
-        self._console.print(f"[cyan]{escape(text)}[/cyan]", soft_wrap=True)
+        self._print(f"[cyan]{escape(text)}[/cyan]")
 
     def status(self, text: str) -> None:
         """Replace the status line."""
@@ -112,4 +126,9 @@ class TerminalConsole:
 
     def close(self) -> None:
         """Remove the status line and show the cursor."""
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
+
+    def _print(self, markup: str) -> None:
+        with suppress(OSError):
+            self._console.print(markup, soft_wrap=True)

@@ -62,7 +62,7 @@ Beside = Callable[[Running], Awaitable[None]]
 async def run(
     settings: Settings, beside: Beside, *, config: Path | None = None, workers: int = 1
 ) -> None:
-    """Run everything until SIGINT or SIGTERM, or until *beside* ends; then stop it in order.
+    """Run everything until SIGINT, SIGTERM or SIGHUP, or until *beside* ends; then stop it in order.
 
     Args:
         settings: The configuration.
@@ -143,6 +143,7 @@ class _Installation:
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
         self._hurried = False
+        self._announced: Address | None = None
 
     async def start(self) -> bool:
         """Start everything; return when ingest accepts and all workers are ready."""
@@ -166,7 +167,7 @@ class _Installation:
         for name in self._listens:
             if name in addresses:
                 console.fact(name, f"{self._probe.metrics_url(addresses[name])}/metrics")
-        announce(settings.data_dir, NAME, addresses[INGEST])
+        self._announce(addresses[INGEST])
         console.say(f"ready in {time.monotonic() - begun:.1f} s; Ctrl-C stops everything")
         return True
 
@@ -248,6 +249,11 @@ class _Installation:
             if name in (INGEST, *self._listens) and found.pid == self._supervisor.pid(name)
         }
 
+    def _announce(self, ingest: Address) -> None:
+        """Announce where the installation takes events; with port 0 a restart moves it."""
+        self._announced = ingest
+        announce(self._settings.data_dir, NAME, ingest)
+
     def _ingest_url(self) -> str | None:
         address = self._addresses().get(INGEST)
         return None if address is None else self._probe.ingest_url(address)
@@ -281,6 +287,9 @@ class _Installation:
     async def _surface(self) -> None:
         while True:
             self._supervisor.surface()
+            ingest = self._addresses().get(INGEST)
+            if ingest is not None and ingest != self._announced:
+                self._announce(ingest)
             await asyncio.sleep(SURFACE_S)
 
     async def _look_at_disk(self) -> None:
@@ -320,10 +329,13 @@ def _signals(interrupt: _Interrupt) -> Iterator[None]:
             interrupt.on_second()
         interrupt.event.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's wish is kept
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, on_signal)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)

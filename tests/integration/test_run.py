@@ -77,7 +77,7 @@ class Installation(Service):
             for number in range(count)
         ]
         request = urllib.request.Request(
-            f"http://{self.address()}/api/v1/email-events/batch",
+            f"http://{self.part_address('ingest')}/api/v1/email-events/batch",
             json.dumps({"events": events}).encode(),
             {"Content-Type": "application/json"},
         )
@@ -171,6 +171,26 @@ def test_a_part_that_is_killed_comes_back_and_no_event_is_lost(
     )
     running.wait_until_shown(user, 5)
     assert f"{name} was killed by SIGKILL" in running.said(100_000)
+    wait_until(
+        lambda: running.address() == running.part_address("ingest"),
+        "the run announces where ingest is now",
+        within_s=READY_S,
+    )
+
+
+def test_a_broker_that_is_killed_comes_back_and_no_event_is_lost(running: Installation) -> None:
+    running.post("carol@example.com", 4)
+    before = running.parts()["kafka"]
+    os.kill(before, signal.SIGKILL)
+    wait_until(
+        lambda: "the local Kafka broker is back" in running.said(100_000),
+        "the broker is back",
+        within_s=READY_S,
+    )
+    assert running.parts()["kafka"] != before
+    running.wait_until_shown("carol@example.com", 4)
+    running.post("carol@example.com", 2)
+    running.wait_until_shown("carol@example.com", 6)
 
 
 def test_a_second_run_on_the_folder_is_refused_in_one_sentence(running: Installation) -> None:

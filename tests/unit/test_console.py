@@ -43,6 +43,20 @@ def test_a_terminal_shows_the_same_words(text: str) -> None:
     assert text in stream.getvalue()
 
 
+class Closed(Terminal):
+    """A terminal that hung up, or a pipe whose reader has gone."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("console", [LineConsole(Closed()), TerminalConsole(Terminal())])
+def test_nobody_reading_any_more_is_no_error(console: Console) -> None:
+    if isinstance(console, TerminalConsole):
+        console._console.file = Closed()
+    tell(console)
+
+
 def test_the_kind_of_console_follows_the_stream() -> None:
     assert isinstance(open_console(io.StringIO()), LineConsole)
     terminal = open_console(Terminal())

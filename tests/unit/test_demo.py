@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -18,11 +19,12 @@ from pydantic import SecretStr
 
 from mailstream.console import LineConsole
 from mailstream.demo import Poster, Show, demo, request_headers
+from mailstream.folder_lock import folder_lock
 from mailstream.run import Running
 from mailstream.simulate import SimulatedEvent, traffic
 from mailstream.watch import Probe
 from pipeline.core.errors import ConfigError, MailstreamError
-from pipeline.kit.settings import ApiKey, IngestSettings, KafkaSettings, Settings
+from pipeline.kit.settings import ApiKey, IngestSettings, KafkaSettings, Settings, load
 
 START_MS = 1_700_000_000_000
 SETTINGS = Settings(data_dir=Path("unused"))
@@ -204,6 +206,17 @@ def test_the_key_of_the_configuration_is_used() -> None:
 def test_a_source_that_no_key_may_post_for_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="no key may post for haraka"):
         request_headers(keys("zonemta"), "haraka")
+
+
+def test_a_demo_that_nobody_configured_keeps_its_data_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAILSTREAM_CONFIG", raising=False)
+    own = tmp_path / ".mailstream" / "demo" / "data"
+    # a lock that is held shows which folder the demo wants
+    with folder_lock(own), pytest.raises(ConfigError, match=f"runs on {own} already"):
+        asyncio.run(demo(load(None, os.environ), Show()))
 
 
 def test_simulated_events_are_kept_out_of_a_cluster_s_mail_topics(tmp_path: Path) -> None:
