@@ -1,0 +1,91 @@
+"""When a batch is released, and what it holds."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.batch import TopicPartition
+from pipeline.transport.batch import IN_FLIGHT, MAX_RECORDS, Tap
+from tests.kit.plain import records
+
+NEVER = float("inf")
+NOW = float("-inf")
+TP = TopicPartition("raw", 0)
+
+
+def test_the_first_record_is_released_at_once_and_the_next_after_the_interval() -> None:
+    tap = Tap(TP, 5, paced=True)
+    assert tap.due_at(1.0) == NEVER
+    tap.take(records(5, 1), 6)
+    assert tap.due_at(1.0) == NOW
+    batch = tap.release(100.0)
+    assert (batch.start, batch.end, len(batch.records)) == (5, 6, 1)
+    tap.take(records(6, 1), 8)
+    assert tap.due_at(1.0) == 101.0
+
+
+def test_a_full_batch_does_not_wait_for_the_interval() -> None:
+    tap = Tap(TP, 0, paced=True)
+    tap.take(records(0, 1), 1)
+    tap.release(100.0)
+    tap.take(records(1, MAX_RECORDS), MAX_RECORDS + 1)
+    assert tap.room == 0
+    assert tap.due_at(1.0) == NOW
+
+
+def test_no_batch_is_released_while_two_are_on_their_way() -> None:
+    tap = Tap(TP, 0, paced=False)
+    for place in range(IN_FLIGHT):
+        tap.take(records(place, 1), place + 1)
+        tap.release(0.0)
+    tap.take(records(9, 1), 10)
+    assert tap.due_at(0.0) == NEVER
+    tap.taken += 1
+    assert tap.due_at(0.0) == NOW
+
+
+def test_without_pace_a_position_that_moved_past_markers_is_told() -> None:
+    tap = Tap(TP, 0, paced=False)
+    assert tap.due_at(1.0) == NEVER
+    tap.take([], 3)
+    assert tap.due_at(1.0) == NOW
+    batch = tap.release(0.0)
+    assert (batch.start, batch.end, list(batch.records)) == (0, 3, [])
+
+
+def test_a_paced_partition_makes_no_transaction_of_markers_alone() -> None:
+    tap = Tap(TP, 0, paced=True)
+    tap.take([], 3)
+    assert tap.due_at(0.0) == NEVER
+
+
+@given(st.lists(st.tuples(st.integers(0, 15_000), st.integers(0, 3)), max_size=8))
+def test_batches_cover_the_log_without_gap_or_overlap(takes: list[tuple[int, int]]) -> None:
+    tap = Tap(TP, 0, paced=False)
+    log: list[int] = []
+    read: list[int] = []
+    position = 0
+
+    def release() -> None:
+        nonlocal position
+        batch = tap.release(0.0)
+        assert batch.start == position
+        assert len(batch.records) <= MAX_RECORDS
+        assert all(batch.start <= record.offset < batch.end for record in batch.records)
+        read.extend(record.offset for record in batch.records)
+        position = batch.end
+        tap.taken += 1
+
+    for count, markers in takes:
+        if tap.room > 0:
+            taken = records(tap.end, count)
+            log.extend(record.offset for record in taken)
+            tap.take(taken, tap.end + count + markers)
+        if tap.due_at(0.0) <= 0.0:
+            release()
+    while tap.due_at(0.0) <= 0.0:
+        release()
+    assert read == log
+    assert position == tap.end
+    assert tap.drained
