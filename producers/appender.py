@@ -38,9 +38,12 @@ COMPRESSION: Final = "zstd"
 
 BATCH_BYTES: Final = 1 << 20
 RETRY_AFTER_S: Final = 5.0
+ACK_DEADLINE_S: Final = 10.0
+"""A broker that restarts in order is back before; a sender's own timeout is seldom shorter."""
 
 _REQUEST_TIMEOUT_MS: Final = 10_000
 _CONNECT_S: Final = 20.0
+_FLUSH_S: Final = 2.0
 _CLOSE_S: Final = 3.0
 _PROBE_S: Final = 5.0
 _BACKOFF: Final = Backoff(base_s=0.2, cap_s=5.0, deadline_s=None)
@@ -93,7 +96,7 @@ class Appender:
         clock: Clock,
         *,
         buffer_bytes: int,
-        ack_deadline_s: float = 15.0,
+        ack_deadline_s: float = ACK_DEADLINE_S,
     ) -> None:
         """Write to *topics*, which must have that many *partitions*.
 
@@ -146,10 +149,10 @@ class Appender:
             await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """Write what is held, as far as Kafka takes it within the deadline, and disconnect."""
+        """Disconnect, after a moment for what is held; nobody waits for it any more."""
         waiting = [batch.written for lane in self._lanes.values() for batch in lane.batches]
         if waiting and self._producer is not None:
-            await asyncio.wait(waiting, timeout=self._ack_deadline_s)
+            await asyncio.wait(waiting, timeout=_FLUSH_S)
         self._refuse("the service is stopping")
         if self._task is not None:
             self._task.cancel()

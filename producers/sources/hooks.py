@@ -26,7 +26,7 @@ from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.values import Address
 from producers.api_keys import ApiKeys, SourceNotAllowedError, UnknownSourceError, WrongKeyError
-from producers.appender import Appender
+from producers.appender import ACK_DEADLINE_S, Appender
 from producers.disk import DiskSpace
 from producers.ingest_metrics import IngestMetrics, Refusal
 from producers.posting import Posting, Sender, TooManyEventsError, decode_batch, decode_one
@@ -46,8 +46,8 @@ _SLICE: Final = 250
 """Events prepared before a look at the clock: about 2 ms, much longer if replies are hostile."""
 _TURN_S: Final = 0.01
 """How long one post may keep the loop from others."""
-_DRAIN_S: Final = 16.0
-"""How long a stop waits for answers: a little longer than for an acknowledgement."""
+_DRAIN_S: Final = ACK_DEADLINE_S + 1.0
+"""How long a stop waits for answers."""
 _CLOSE_S: Final = 1.0
 
 
