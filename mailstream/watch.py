@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -37,8 +37,10 @@ class Reading:
     lag: float = 0.0
     """Records that wait, over its partitions."""
     delay_s: float = 0.0
+    partitions: int = 0
+    """How many it holds; a worker beyond their number holds none, and stands by."""
     incomplete: frozenset[str] = frozenset()
-    """Windows that still re-fold."""
+    """Windows that do not show everything yet."""
 
 
 @dataclass
@@ -66,11 +68,13 @@ def read(metrics: str) -> Reading:
     lines = [line for line in metrics.splitlines() if line.startswith(_WANTED)]
     sums = dict.fromkeys(_WANTED, 0.0)
     incomplete = set()
-    delay_s = 0.0
+    delay_s, partitions = 0.0, 0
     for family in text_string_to_metric_families("\n".join(lines) + "\n"):
         for sample in family.samples:
             if sample.name == "mailstream_windows_complete" and not sample.value:
                 incomplete.add(sample.labels["window"])
+            if sample.name == "mailstream_lag":
+                partitions += 1
             if sample.name == "mailstream_delay_seconds":
                 delay_s = max(delay_s, sample.value)
             if sample.name in sums:
@@ -81,6 +85,7 @@ def read(metrics: str) -> Reading:
         duplicates=sums["mail_events_duplicate_total"],
         lag=sums["mailstream_lag"],
         delay_s=delay_s,
+        partitions=partitions,
         incomplete=frozenset(incomplete),
     )
 
@@ -155,8 +160,6 @@ def status_line(
         more: What else is to be told; may be empty.
     """
     answered = [reading for reading in readings.values() if reading is not None]
-    incomplete = sorted(set().union(*(reading.incomplete for reading in answered)), key=duration_ms)
-    complete = f"windows incomplete: {' '.join(incomplete)}" if incomplete else "windows complete"
     silent = [name for name, reading in readings.items() if reading is None]
     parts = [
         f"{rate:,.1f} events/s",
@@ -164,11 +167,21 @@ def status_line(
         f"delay {max((reading.delay_s for reading in answered), default=0.0):.1f} s",
         f"dead {totals.dead:,.0f}",
         f"duplicates {totals.duplicates:,.0f}",
-        complete if answered else "no worker answers",
+        _completeness(answered) if answered else "no worker answers",
     ]
     if silent and answered:
         parts.append(f"no answer from {', '.join(silent)}")
     return " | ".join([*parts, more] if more else parts)
+
+
+def _completeness(readings: Sequence[Reading]) -> str:
+    holding = [reading for reading in readings if reading.partitions]
+    if not holding:
+        return "no partition is assigned"
+    incomplete = set().union(*(reading.incomplete for reading in holding))
+    if incomplete:
+        return f"windows incomplete: {' '.join(sorted(incomplete, key=duration_ms))}"
+    return "windows complete"
 
 
 def _url(address: Address, *, tls: bool) -> str:

@@ -22,7 +22,13 @@ mailstream_windows_complete{window="1h"} 0.0
 
 def test_only_the_wanted_numbers_are_read_and_added_up() -> None:
     assert read(METRICS) == Reading(
-        events=42, dead=3, duplicates=5, lag=8, delay_s=1.25, incomplete=frozenset({"1h"})
+        events=42,
+        dead=3,
+        duplicates=5,
+        lag=8,
+        delay_s=1.25,
+        partitions=2,
+        incomplete=frozenset({"1h"}),
     )
 
 
@@ -41,7 +47,10 @@ def test_totals_survive_the_restart_of_a_worker() -> None:
 
 
 def test_the_line_tells_rate_lag_delay_and_completeness() -> None:
-    readings = {"worker-1": Reading(lag=1200, delay_s=0.4), "worker-2": Reading(delay_s=2.0)}
+    readings = {
+        "worker-1": Reading(lag=1200, delay_s=0.4, partitions=6),
+        "worker-2": Reading(delay_s=2.0, partitions=6),
+    }
     line = status_line(readings, 51.23, Totals(events=99, dead=2), "demo: 5 events accepted")
     assert line == (
         "51.2 events/s | lag 1,200 | delay 2.0 s | dead 2 | duplicates 0 | windows complete"
@@ -50,8 +59,18 @@ def test_the_line_tells_rate_lag_delay_and_completeness() -> None:
 
 
 def test_the_line_names_workers_that_do_not_answer_and_windows_that_are_not_complete() -> None:
-    readings = {"worker-1": Reading(incomplete=frozenset({"1h", "5m", "1m"})), "worker-2": None}
+    readings = {
+        "worker-1": Reading(partitions=1, incomplete=frozenset({"1h", "5m", "1m"})),
+        "worker-2": None,
+    }
     line = status_line(readings, 0, Totals(), "")
     assert "windows incomplete: 1m 5m 1h" in line
     assert line.endswith("no answer from worker-2")
     assert "no worker answers" in status_line({"worker-1": None}, 0, Totals(), "")
+
+
+def test_a_worker_that_stands_by_says_nothing_about_the_windows() -> None:
+    standing_by = Reading(incomplete=frozenset({"1m", "1h"}))
+    readings = {"worker-1": Reading(partitions=12), "worker-2": standing_by}
+    assert status_line(readings, 0, Totals(), "").endswith("windows complete")
+    assert "no partition is assigned" in status_line({"worker-2": standing_by}, 0, Totals(), "")
