@@ -7,6 +7,7 @@ on standard error, never a traceback.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -77,10 +78,11 @@ def bootstrap_of(given: Settings) -> str:
     return bootstrap
 
 
-def _log_as(component: str) -> None:
+def _log_as(component: str, level: int = logging.INFO) -> None:
+    """Log as *component*; a command that tells by itself what it does logs warnings only."""
     from pipeline.kit.log import setup
 
-    setup(component)
+    setup(component, level=level)
 
 
 class AddressType(click.ParamType):
@@ -123,7 +125,7 @@ def run(workers: int) -> None:
     """Run everything on this machine until Ctrl-C."""
     from mailstream import run as running
 
-    _log_as("run")
+    _log_as("run", logging.WARNING)
     asyncio.run(running.run(settings(), running.serve, config=config_path(), workers=workers))
 
 
@@ -149,7 +151,7 @@ def demo(workers: int, rate: float, seed: int, duration: float) -> None:
     """Run everything, with realistic simulated traffic."""
     from mailstream import demo as demonstration
 
-    _log_as("demo")
+    _log_as("demo", logging.WARNING)
     show = demonstration.Show(rate=rate, seed=seed, duration_s=duration)
     asyncio.run(demonstration.demo(settings(), show, config=config_path(), workers=workers))
 
@@ -166,7 +168,7 @@ def kafka_start() -> None:
     """Start the local broker in the background and print its address."""
     from mailstream.local_kafka import LocalKafka, running_bootstrap
 
-    _log_as("kafka")
+    _log_as("kafka", logging.WARNING)
     folder = settings().data_dir
     click.echo(running_bootstrap(folder) or LocalKafka(folder).start())
 
@@ -177,7 +179,7 @@ def kafka_stop() -> None:
     """Stop the local broker in order."""
     from mailstream.local_kafka import LocalKafka
 
-    _log_as("kafka")
+    _log_as("kafka", logging.WARNING)
     click.echo("stopped" if LocalKafka(settings().data_dir).stop() else "not running")
 
 
@@ -208,7 +210,7 @@ def topics_create() -> None:
     from pipeline.core.topics import TOPICS
     from pipeline.kit.topic_admin import create_topics
 
-    _log_as("topics")
+    _log_as("topics", logging.WARNING)
     given = settings()
     asyncio.run(create_topics(given, bootstrap_of(given)))
     click.echo(
@@ -222,7 +224,7 @@ def topics_describe() -> None:
     """Show every topic as the cluster has it."""
     from pipeline.kit.topic_admin import describe_topics
 
-    _log_as("topics")
+    _log_as("topics", logging.WARNING)
     given = settings()
     _show_topics(asyncio.run(describe_topics(given, bootstrap_of(given))))
 
