@@ -13,25 +13,30 @@ from pipeline.core.batch import OutRecord, Record, TopicPartition
 MAX_ERROR: Final = 500
 """Characters of the header ``error``."""
 
-_NOT_LOCAL: Final = b' \t\r\n"<>(),:;[]\\@' + bytes(range(0x20)) + b"\x7f"
+_SIGN: Final = re.compile(
+    rb"([@%&\\\xef](?:(?<=@)|(?<=%)40|(?<=&)#(?:64|[xX]40);|(?<=\\)u0040|(?<=\xef)(?:\xbc\xa0|\xb9\xab)))"
+)
+"""The sign of an address, also escaped for links, HTML and JSON, and in its wide forms."""
+
+_NOT_LOCAL: Final = b' "<>(),:;[]\\' + bytes(range(0x20)) + b"\x7f"
 _LOCAL: Final = bytes(set(range(256)) - set(_NOT_LOCAL))
-_QUOTED: Final = re.compile(rb'\\?"[^"@]{0,254}\\?"\Z')
+_LONGEST_QUOTED: Final = 256
+_QUOTED: Final = re.compile(rb'\\?"[^"@]*\\?"\Z')
 """A quoted local part (RFC 5321 4.1.2), its quotes escaped as JSON has them or not."""
 
 
 def redact(text: bytes) -> bytes:
     """Return *text* with the local part of every mail address replaced; linear in its length."""
-    *before, last = text.split(b"@")
-    if not before:
-        return text
-    return b"@".join([*(_without_local(part) for part in before), last])
+    parts = _SIGN.split(text)
+    parts[:-1:2] = [_without_local(part) for part in parts[:-1:2]]
+    return b"".join(parts)
 
 
 def _without_local(part: bytes) -> bytes:
-    if part.endswith(b'\\"'):
-        quoted = _QUOTED.search(part, max(0, len(part) - 256))
-        if quoted:
-            return part[: quoted.start()] + b"***"
+    if part.endswith(b'"'):
+        start = max(0, len(part) - _LONGEST_QUOTED)
+        quoted = _QUOTED.search(part, start)
+        return part[: quoted.start() if quoted else start] + b"***"
     return part.rstrip(_LOCAL) + b"***"
 
 
