@@ -25,6 +25,7 @@ from pipeline.core.errors import InvariantError
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clock import Clock
 from pipeline.transport.batch import RecordBatch, Tap
+from pipeline.transport.compression import set_zstd_level
 from pipeline.transport.driver import BatchApp
 from pipeline.transport.fold_lane import FoldLane
 from pipeline.transport.lane import Lane, Surroundings
@@ -69,6 +70,8 @@ class Engine:
         self._lanes: dict[TopicPartition, Lane] = {}
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
+        if options.compression == "zstd":
+            set_zstd_level()
         self.app: Any = BatchApp(names.app_id, self)
         """The Faust application, for ``@app.agent`` and ``@app.timer``."""
         self.source_batches: Any = self.app.batches(*source_topics)

@@ -25,7 +25,8 @@ class EngineOptions:
     """How far back the fold reads: the longest window + :data:`FOLD_MARGIN_MS`."""
     seen_horizon_ms: int
     """How far back ids are remembered: the dedupe horizon."""
-    compression: Compression = "snappy"
+    compression: Compression = "zstd"
+    """Of what the engine writes; see :mod:`pipeline.transport.compression` for the figures."""
     session_timeout_ms: int = 10_000
     heartbeat_ms: int = 1_000
     transaction_timeout_ms: int = 10_000
