@@ -136,7 +136,7 @@ class Posting:
         return encode(event)
 
     def _add(self, event: PostedEvent, value: bytes, index: int) -> None:
-        if self._privacy.apply(event):
+        if self._privacy.apply(event, self.sender.source):
             value = encode(event)
             self.redacted += 1
         event_id = event.event_id or _content_id(event, value, index)

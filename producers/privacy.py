@@ -47,7 +47,8 @@ _ANGLE: Final = re.compile(r"<([^<>]*)>\s*\Z")
 _WHOLE_DOMAIN: Final = re.compile(r"[\w.\-]+|\[[0-9A-Za-z.:]+\]")
 
 _SENDER_FIELDS: Final = ("user", "login", "auth_user", "from_user", "from_address", "from_")
-_CLIENT_FIELDS: Final = ("client_ip", "source_ip")
+_CLIENT_FIELDS: Final = {"zonemta": ("client_ip",), "haraka": ("client_ip", "source_ip")}
+"""By source: ZoneMTA's ``source_ip`` is the address of ours that the mail left from."""
 
 
 class Privacy:
@@ -89,7 +90,7 @@ class Privacy:
             reply = _ESCAPED.sub(self._quoted, reply)
         return reply
 
-    def apply(self, event: PostedEvent) -> bool:
+    def apply(self, event: PostedEvent, source: str) -> bool:
         """Take out what must not be stored; tell whether the event changed."""
         before = self._changes
         if self._replies:
@@ -102,7 +103,7 @@ class Privacy:
         if self._user:
             self._hash_fields(event, _SENDER_FIELDS)
         if self._client:
-            for name in _CLIENT_FIELDS:
+            for name in _CLIENT_FIELDS[source]:
                 text = getattr(event, name)
                 if text:
                     setattr(event, name, self.hash(text))

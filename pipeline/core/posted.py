@@ -88,9 +88,9 @@ class PostedEvent(MailEvent, omit_defaults=True, kw_only=True, gc=False):
     from_: Address = msgspec.field(default=None, name="from")
     """Envelope sender."""
     source_ip: Word = None
-    """The client that submitted the message."""
+    """Haraka: the peer.  ZoneMTA: the address of ours that the mail left from."""
     hostname: Name = None
-    """Host name of that client."""
+    """Haraka: the peer's name.  ZoneMTA: the MTA's own name."""
     to: Address = None
     """Recipient."""
 

@@ -77,10 +77,10 @@ def test_hostile_replies_are_redacted_in_one_pass(reply: str) -> None:
     assert not re.search("(?<![0-9a-f]{15})a(@|%40)", PRIVACY.redact(reply))
 
 
-def apply(privacy: Privacy, **fields: Any) -> PostedEvent:
+def apply(privacy: Privacy, source: str = "haraka", /, **fields: Any) -> PostedEvent:
     event = PostedEvent(**fields)
     before = {name: getattr(event, name) for name in fields}
-    changed = privacy.apply(event)
+    changed = privacy.apply(event, source)
     assert changed == (before != {name: getattr(event, name) for name in fields})
     return event
 
@@ -142,6 +142,8 @@ def test_client_addresses_can_be_hashed_too() -> None:
     event = apply(privacy, client_ip="192.0.2.1", source_ip="192.0.2.1", sending_ip="192.0.2.2")
     assert event.client_ip == event.source_ip == privacy.hash("192.0.2.1")
     assert event.sending_ip == "192.0.2.2"
+    ours = apply(privacy, "zonemta", client_ip="192.0.2.1", source_ip="192.0.2.1")
+    assert (ours.client_ip, ours.source_ip) == (privacy.hash("192.0.2.1"), "192.0.2.1")
 
 
 def test_hashes_depend_on_the_key_whatever_its_length() -> None:
