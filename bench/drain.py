@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.figures import Figure
-from bench.load import Progress, load
+from bench.load import Progress, floor, load
 from pipeline.core.delta import decode_frame
 from tests.kit.kafka_read import read_topics
 from tests.kit.processes import Worker, wait_until
@@ -34,6 +34,9 @@ def measure(
     """
     with stand(bootstrap, folder, pipeline={"top_keys": TOP_KEYS}) as st:
         more = asyncio.run(load(st, count)) | {"codec": codec}
+        if not script:
+            seconds = asyncio.run(floor(st, count))
+            yield Figure("floor.cpu", seconds / count * 1e6, "CPU-s per million", at_most=True)
         yield from _drain(st, st.worker(1, script), count, more)
         if not script:
             st.worker(1).stop()

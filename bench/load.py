@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Final, Self
 
+import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from tests.kit.raw_log import RawRecord, RawWriter, drawn_record
 from tests.kit.stand import Stand, now_ms
@@ -57,17 +60,30 @@ class Progress:
 
     async def committed(self) -> int:
         """Return how many records of ``raw.zonemta`` are committed."""
-        done = await self._admin.list_consumer_group_offsets(self._stand.group)
+        try:
+            done = await self._admin.list_consumer_group_offsets(self._stand.group)
+        except GroupCoordinatorNotAvailableError:  # the broker's first group is being made
+            return 0
         return sum(max(0, done[tp].offset) for tp in self._tps if tp in done)
 
 
-async def high_watermarks(stand: Stand, topic: str) -> dict[Any, int]:
-    """Return the end of each partition of *topic*."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=stand.bootstrap, enable_auto_commit=False)
+async def floor(stand: Stand, count: int) -> float:
+    """Return the CPU seconds of reading and parsing *count* events of ``raw.zonemta``: no more."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=stand.bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=1 << 20,
+    )
     await consumer.start()
     try:
-        tps = [TopicPartition(topic, number) for number in range(stand.partitions)]
-        ends: dict[Any, int] = await consumer.end_offsets(tps)
-        return ends
+        consumer.assign([TopicPartition(stand.raw[0], n) for n in range(stand.partitions)])
+        before, read = time.process_time(), 0
+        while read < count:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                for record in records:
+                    orjson.loads(record.value)
+                read += len(records)
+        return time.process_time() - before
     finally:
         await consumer.stop()
