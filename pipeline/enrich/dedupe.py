@@ -163,6 +163,8 @@ class SeenSet:
         )  # read again, or the source was read again from further up
         self._warm_end = max(self._warm_end, run.end)
         for segment in run.segments:
+            if segment.bucket < self._oldest_ms(self.clock_ms):
+                continue
             hashes = segment.column()
             if known:
                 hashes = hashes[~self._holds(hashes)]
@@ -205,6 +207,9 @@ class SeenSet:
             else:
                 seen[place] = False
 
+    def _oldest_ms(self, clock_ms: int) -> int:
+        return clock_ms - clock_ms % self._width_ms - BUCKETS * self._width_ms
+
     def _holds(self, wanted: Hashes) -> NDArray[np.bool_]:
         held = np.zeros(len(wanted), np.bool_)
         for bucket in self._buckets:
@@ -229,7 +234,7 @@ class SeenSet:
 
     def _advance(self, clock_ms: int) -> None:
         self.clock_ms = clock_ms
-        oldest_ms = clock_ms - clock_ms % self._width_ms - BUCKETS * self._width_ms
+        oldest_ms = self._oldest_ms(clock_ms)
         while self._buckets and self._buckets[0].start_ms < oldest_ms:
             self.count -= self._buckets.pop(0).count
 

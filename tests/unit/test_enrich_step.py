@@ -1,0 +1,408 @@
+"""Phase 1 as the transport sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.core.batch import TopicPartition
+from pipeline.core.errors import InvariantError
+from pipeline.core.event import id_hash, partition_of
+from pipeline.core.families import KEY_SEPARATOR
+from pipeline.core.seen import decode_run
+from tests.kit.enrich import (
+    HARAKA,
+    HOUR,
+    NAMES,
+    PARTITIONS,
+    RECEIVED,
+    ZONEMTA,
+    Phase1,
+    Raw,
+    events,
+    frames,
+    headers,
+    posted,
+    raw,
+    rows,
+    values,
+    written,
+)
+
+PANE = RECEIVED - 10_000
+"""The pane of ``posted()``'s timestamp."""
+
+
+def mail(**fields: object) -> dict[str, object]:
+    return posted(
+        **{
+            "user": "alice",
+            "from_domain": "x.org",
+            "to_domain": "gmail.com",
+            "sending_ip": "192.0.2.1",
+            "client_ip": "198.51.100.1",
+            "mta_node": "mta1",
+            **fields,
+        }
+    )
+
+
+def test_a_batch_writes_events_frames_and_one_run_in_their_places() -> None:
+    phase1 = Phase1()
+    result = phase1.commit([raw(mail(), 5), raw(mail(), 6)])
+    assert result.events == 2
+    (output,) = written(result, "events")
+    assert (output.partition, [record.key for record in output.records]) == (1, [b"key", b"key"])
+    (output,) = written(result, "seen")
+    assert output.partition == 1
+    run = decode_run(output.records[0].value)
+    assert (run.topic, run.partition, run.start, run.end) == ("mail.raw.zonemta", 1, 5, 7)
+    assert run.received_ms == RECEIVED
+    (segment,) = run.segments
+    ids = sorted(id_hash("zonemta", f"id-{offset}") for offset in (5, 6))
+    assert segment.column().tolist() == ids
+    for partition, frame in frames(result).items():
+        assert (frame.topic, frame.partition, frame.watermark_ms) == (
+            *("mail.raw.zonemta", 1, RECEIVED),
+        )
+        for family in frame.families:
+            for key in family.keys:
+                assert partition_of(key.encode(), PARTITIONS) == partition
+
+
+def test_the_rows_of_an_event_are_those_of_its_families() -> None:
+    found = rows(frames(Phase1().batch([raw(mail(zone="z1"))])).values())
+    at = ("delivered", PANE)
+    assert found == {
+        ("user", ("alice",), *at): {"count": 1, "recipients": 0, "bytes": 0},
+        ("ip", ("192.0.2.1",), *at): {"count": 1, "last": RECEIVED - 1000},
+        ("ip_provider", ("192.0.2.1", "google"), *at): {"count": 1},
+        ("domain", ("x.org",), *at): {"count": 1},
+        ("destination", ("gmail.com",), *at): {"count": 1},
+        ("node", ("mta1", "z1", "outbound"), *at): {"count": 1},
+        ("client_ip", ("198.51.100.1", "outbound"), *at): {"count": 1},
+    }
+
+
+def test_volume_is_taken_from_what_was_accepted() -> None:
+    batch = [
+        raw(mail(event_type="sent", recipients=3, size_bytes=1 << 40), 0),
+        raw(mail(event_type="sent", size_bytes=1), 1),
+        raw(mail(event_type="sent", recipients=0), 2),
+        raw(mail(recipients=9, size_bytes=9), 3),
+    ]
+    found = rows(frames(Phase1().batch(batch)).values())
+    assert found["user", ("alice",), "sent", PANE] == {
+        "count": 3,
+        "recipients": 4,
+        "bytes": (1 << 40) + 1,
+    }
+    assert found["user", ("alice",), "delivered", PANE]["recipients"] == 0
+
+
+def test_absent_fields_are_none_where_the_family_says_so_and_missing_elsewhere() -> None:
+    phase1 = Phase1()
+    bare = {"timestamp": posted()["timestamp"], "event_type": "bounced", "message_id": "m"}
+    refused = {**bare, "to_domain": "gmail.com", "error_code": "ECONNREFUSED", "mta_node": "m"}
+    batch = [raw(bare, 0), raw(refused, 1), raw({**refused, "zone": "none"}, 2)]
+    found = rows(frames(phase1.commit(batch)).values())
+    assert found["failure", ("none", "google", "network"), "bounced", PANE] == {"count": 2}
+    assert found["node", ("m", "none", "outbound"), "bounced", PANE] == {"count": 2}
+    assert phase1.tally.counters["mail_events_unattributed_total"] == {
+        ("user",): 3,
+        ("ip",): 3,
+        ("ip_provider",): 3,
+        ("failure",): 1,
+        ("domain",): 3,
+        ("destination",): 1,
+        ("destination_failure",): 1,
+        ("node",): 1,
+        ("client_ip",): 3,
+    }
+
+
+def test_only_customer_mail_is_in_customer_families() -> None:
+    batch = [
+        raw(mail(direction="inbound"), 0),
+        raw(mail(from_address=""), 1),
+        raw(mail(event_type="probe"), 2),
+        raw(mail(event_type="auth_failed"), 3),
+    ]
+    found = rows(frames(Phase1().batch(batch)).values())
+    assert {row[0] for row in found} == {"node", "client_ip"}
+    assert found["client_ip", ("198.51.100.1", "outbound"), "delivered", PANE] == {"count": 1}
+    assert found["client_ip", ("198.51.100.1", "inbound"), "delivered", PANE] == {"count": 1}
+
+
+def test_late_events_are_written_and_counted_but_in_no_frame() -> None:
+    phase1 = Phase1()
+    late = mail(timestamp=(RECEIVED - 25 * HOUR) / 1000)
+    result = phase1.commit([raw(late)])
+    assert (result.events, frames(result)) == (1, {})
+    assert phase1.count("mail_events_late_total", "zonemta") == 1
+    assert phase1.count("mail_events_total", "zonemta", "delivered", "outbound") == 1
+
+
+def test_events_from_the_future_count_at_their_ingest() -> None:
+    phase1 = Phase1()
+    result = phase1.commit([raw(mail(timestamp=(RECEIVED + HOUR) / 1000))])
+    assert phase1.count("mail_events_future_total", "zonemta") == 1
+    assert {row[3] for row in rows(frames(result).values())} == {RECEIVED}
+
+
+def test_the_tally_and_the_stats_change_after_the_commit_only() -> None:
+    phase1 = Phase1()
+    batch = [raw(mail(delivery_time_ms=100, queue_time_ms=2500), 0), raw(mail(), 1)]
+    result = phase1.batch(batch)
+    assert phase1.tally.counters["mail_events_total"] == {}
+    assert (phase1.stats.origins, phase1.stats.dedupe_ids) == ({}, 0)
+    result.on_commit()
+    assert phase1.count("mail_events_total", "zonemta", "delivered", "outbound") == 2
+    assert phase1.count("mail_ip_outcomes_total", "192.0.2.1", "google", "delivered") == 2
+    assert phase1.count("mail_provider_outcomes_total", "google", "delivered") == 2
+    buckets, total = phase1.tally.histograms["mail_provider_delivery_seconds"]["google",]
+    assert (buckets.tolist()[0], buckets.sum(), total) == (1, 1, 0.1)
+    buckets, total = phase1.tally.histograms["mail_provider_queue_seconds"]["google",]
+    assert (buckets.tolist()[4], buckets.sum(), total) == (1, 1, 2.5)
+    assert phase1.tally.histograms["mail_ip_delivery_seconds"]["192.0.2.1",][1] == 0.1
+    times = phase1.stats.origins["zonemta", "default"]
+    assert (times.received_ms, times.event_ms, times.delay_ms) == (RECEIVED, RECEIVED - 1000, 1000)
+    assert phase1.stats.last_commit_received_ms == RECEIVED
+    assert phase1.stats.dedupe_ids == 2
+
+
+def test_failures_are_counted_by_class_and_delivery_times_where_they_are_attributed() -> None:
+    phase1 = Phase1()
+    nowhere = mail(delivery_time_ms=5.5, sending_ip=None, to_domain=None)
+    failed = mail(event_type="bounced", response_message="550 5.1.1 no")
+    phase1.commit([raw(nowhere, 0), raw(failed, 1)])
+    assert phase1.count("mail_failures_total", "google", "bounced", "invalid_recipient") == 1
+    assert phase1.tally.histograms["mail_ip_delivery_seconds"] == {}
+    assert phase1.count("mail_provider_outcomes_total", "google", "bounced") == 1
+
+
+def test_newest_times_never_go_back() -> None:
+    phase1 = Phase1()
+    phase1.commit([raw(mail(), 0, received=RECEIVED + 5000)])
+    older = mail(timestamp=(RECEIVED - HOUR) / 1000)
+    phase1.commit([raw(older, 1, origin="default"), raw(older, 2, origin="mta9")])
+    times = phase1.stats.origins["zonemta", "default"]
+    assert (times.received_ms, times.event_ms, times.delay_ms) == (
+        *(RECEIVED + 5000, RECEIVED - 1000, 6000),
+    )
+    assert phase1.stats.origins["zonemta", "mta9"].delay_ms == HOUR
+    assert phase1.stats.last_commit_received_ms == RECEIVED
+
+
+def test_origins_from_outside_are_bounded() -> None:
+    phase1 = Phase1()
+    phase1.commit([raw(mail(), place, origin=f"o{place}") for place in range(1500)])
+    assert len(phase1.stats.origins) == 1000
+
+
+def test_a_duplicate_is_counted_and_writes_nothing() -> None:
+    phase1 = Phase1()
+    phase1.commit([raw(mail(), 0, event_id="a"), raw(mail(), 1, event_id="a")])
+    result = phase1.commit([raw(mail(), 2, event_id="a")])
+    assert phase1.count("mail_events_duplicate_total", "zonemta") == 2
+    assert [output.topic for output in result.outputs] == [NAMES.of("seen")]
+    run = decode_run(values(result, "seen")[0])
+    assert (run.start, run.end, run.segments) == (2, 3, [])
+
+
+def test_the_same_id_of_another_source_is_another_event() -> None:
+    phase1 = Phase1()
+    batch = [raw(mail(), 0, event_id="a"), raw(mail(), 1, event_id="a", source="haraka")]
+    assert phase1.commit(batch).events == 2
+
+
+def test_an_empty_batch_writes_its_run() -> None:
+    phase1 = Phase1()
+    result = phase1.step.on_batch(ZONEMTA, [], 3, 9, 0)
+    result.on_commit()
+    run = decode_run(values(result, "seen")[0])
+    assert (run.start, run.end, run.segments, len(result.outputs)) == (3, 9, [], 1)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (Raw(0, b"{}", ()), "missing_header"),
+        (Raw(0, b"{}", headers()[1:]), "missing_header"),
+        (Raw(0, b"{}", headers("")), "missing_header"),
+        (Raw(0, b"{}", headers("é")), "missing_header"),
+        (Raw(0, b"{}", headers("x" * 1001)), "missing_header"),
+        (Raw(0, b"{}", headers(source="cpanel")), "missing_header"),
+        (Raw(0, b"{}", headers(origin="")), "missing_header"),
+        (Raw(0, b"{}", headers(origin="x" * 256)), "missing_header"),
+        (Raw(0, b"{}", (*headers()[:3], ("origin", b"\xff"), headers()[4])), "missing_header"),
+        (Raw(0, b"{}", headers(received="")), "missing_header"),
+        (Raw(0, b"{}", headers(received="-1")), "missing_header"),
+        (Raw(0, b"{}", headers(received="1e3")), "missing_header"),
+        (Raw(0, b"{}", headers(received="9" * 14)), "missing_header"),
+        (Raw(0, b"{}", headers(received="9" * 15)), "missing_header"),
+        (Raw(0, b"{}", headers(received="0")), "missing_header"),
+        (Raw(0, None, headers()), "malformed"),
+        (Raw(0, b"", headers()), "malformed"),
+        (Raw(0, b"\xff", headers()), "malformed"),
+        (Raw(0, b'{"zone":"\xff"}', headers()), "malformed"),
+        (Raw(0, b"[" * 100_000, headers()), "malformed"),
+        (Raw(0, b'"text"', headers()), "malformed"),
+        (Raw(0, b"{}", headers()), "missing_field"),
+        (raw({"event_type": "sent"}), "missing_field"),
+        (raw(posted(event_type="opened")), "unknown_event_type"),
+        (raw(posted(user="_other")), "reserved_value"),
+        (raw(posted(zone="a\x1fb")), "invalid_field"),
+        (raw(posted(sending_ip="mta1")), "invalid_field"),
+        (raw(posted(timestamp="yesterday")), "invalid_field"),
+        (raw(posted(timestamp="2026-13-01T00:00:00.000Z")), "invalid_field"),
+        (raw(posted(timestamp=1e300)), "invalid_field"),
+        (raw(posted(size_bytes="7")), "invalid_field"),
+    ],
+)
+def test_an_unusable_record_is_a_dead_letter_with_its_reason(record: Raw, reason: str) -> None:
+    phase1 = Phase1()
+    result = phase1.commit([record])
+    (output,) = written(result, "dead")
+    (letter,) = output.records
+    assert (output.partition, letter.key) == (1, b"key")
+    assert dict(letter.headers)["error"].startswith(f"{reason}: ".encode())
+    assert phase1.count("mail_events_dead_total", "zonemta", reason) == 1
+    assert (result.events, phase1.stats.dedupe_ids) == (0, 0)
+
+
+def test_dead_letters_are_in_the_order_of_the_log() -> None:
+    batch = [
+        raw(posted(event_type="x"), 0),
+        Raw(1, b"{}", ()),
+        raw(mail(), 2),
+        Raw(3, b"", headers()),
+    ]
+    (output,) = written(Phase1().batch(batch), "dead")
+    assert [dict(letter.headers)["offset"] for letter in output.records] == [b"0", b"1", b"3"]
+
+
+def test_headers_in_any_order_and_among_others_are_read() -> None:
+    phase1 = Phase1()
+    shuffled = (("other", b"x"), *reversed(headers("id-0")))
+    renamed = tuple(reversed(headers("id-1")))
+    value = raw(mail()).value
+    assert phase1.commit([Raw(0, value, shuffled), Raw(1, value, renamed)]).events == 2
+    assert phase1.commit([raw(mail(), 0), raw(mail(), 1)]).events == 0
+
+
+def test_a_good_record_after_a_bad_one_of_the_same_id_is_an_event() -> None:
+    bad, good = posted(event_type="x"), mail()
+    batch = [
+        raw(event, place, event_id="a") for place, event in enumerate([bad, bad, good, bad, good])
+    ]
+    phase1 = Phase1()
+    result = phase1.commit([*batch, raw(good, 5, event_id="b")])
+    assert [event["event_id"] for event in events(result)] == ["a", "b"]
+    assert phase1.count("mail_events_dead_total", "zonemta", "unknown_event_type") == 2
+    assert phase1.count("mail_events_duplicate_total", "zonemta") == 2
+
+
+def test_a_bad_id_that_returns_after_the_horizon_within_a_batch_is_looked_at_again() -> None:
+    phase1 = Phase1(horizon_ms=24_000)
+    later = RECEIVED + 100_000
+    batch = [
+        raw(posted(event_type="x"), 0, event_id="a"),
+        raw(mail(), 1, event_id="a"),
+        raw(mail(), 2, event_id="a", received=later),
+        raw(posted(event_type="x"), 3, event_id="a", received=later + 100_000),
+    ]
+    assert phase1.commit(batch).events == 2
+    assert phase1.count("mail_events_dead_total", "zonemta", "unknown_event_type") == 2
+
+
+def test_a_poison_record_is_a_dead_letter_with_its_seen_run() -> None:
+    phase1 = Phase1()
+    phase1.commit([raw(mail(), 0)])
+    record = raw(mail(from_address="a@x.org"), 1)
+    result = phase1.step.dead_letter(ZONEMTA, record, KeyError("a@x.org"), 0)
+    assert phase1.count("mail_events_dead_total", "zonemta", "bug") == 0
+    result.on_commit()
+    assert phase1.count("mail_events_dead_total", "zonemta", "bug") == 1
+    run = decode_run(values(result, "seen")[0])
+    assert (run.start, run.end, run.received_ms, run.segments) == (1, 2, RECEIVED, [])
+    (output,) = written(result, "dead")
+    (letter,) = output.records
+    assert b"a@x.org" not in letter.value
+    assert dict(letter.headers)["error"] == b"bug: KeyError: ***@x.org'"
+    assert result.events == 0
+    assert phase1.commit([record]).events == 1
+
+
+def test_a_partition_warmed_from_its_runs_knows_what_was_seen() -> None:
+    first = Phase1()
+    batch = [raw(mail(), offset) for offset in range(50)]
+    run = values(first.commit(batch), "seen")[0]
+    second = Phase1()
+    for _ in range(2):
+        second.step.warm(ZONEMTA, run)
+    assert second.stats.dedupe_ids == 50
+    assert second.commit(batch).events == 0
+    with pytest.raises(InvariantError):
+        second.step.warm(ZONEMTA, b"x")
+
+
+def test_partitions_are_apart_and_forgotten_when_closed() -> None:
+    phase1 = Phase1()
+    phase1.commit([raw(mail(), 0)])
+    assert phase1.commit([raw(mail(), 0)], HARAKA).events == 1
+    phase1.step.close(ZONEMTA)
+    phase1.step.close(TopicPartition("mail.raw.zonemta", 9))
+    assert phase1.stats.dedupe_ids == 1
+    phase1.step.open(ZONEMTA)
+    assert phase1.commit([raw(mail(), 0)]).events == 1
+
+
+def many(first: int, number: int, received: int) -> Sequence[Raw]:
+    return [raw(mail(), offset, received=received) for offset in range(first, first + number)]
+
+
+def test_too_many_ids_shorten_the_horizon() -> None:
+    phase1 = Phase1(max_ids=240)
+    assert phase1.stats.dedupe_horizon_s == 6 * 3600
+    for place in range(30):
+        phase1.commit(many(place * 10, 10, RECEIVED + place * 60_000))
+    assert 200 <= phase1.stats.dedupe_ids <= 240
+    assert 0 < phase1.stats.dedupe_horizon_s < 30 * 60
+    other = many(0, 10, RECEIVED)
+    phase1.commit(other, HARAKA)
+    assert phase1.stats.dedupe_ids <= 240
+    phase1.step.close(ZONEMTA)
+    assert phase1.stats.dedupe_horizon_s == 6 * 3600
+
+
+def test_more_partitions_than_room_leaves_some_without_memory() -> None:
+    partitions = [TopicPartition("mail.raw.zonemta", number) for number in range(5)]
+    phase1 = Phase1(*partitions, max_ids=24)
+    for tp in partitions:
+        phase1.commit(many(0, 20, RECEIVED), tp)
+    assert phase1.stats.dedupe_ids <= 24
+
+
+def test_keys_are_joined_by_the_separator() -> None:
+    result = Phase1().batch([raw(mail())])
+    keys = {
+        key
+        for frame in frames(result).values()
+        for family in frame.families
+        if family.family == "ip_provider"
+        for key in family.keys
+    }
+    assert keys == {f"192.0.2.1{KEY_SEPARATOR}google"}
+
+
+def test_a_batch_over_a_wide_span_of_time_and_many_values_is_exact() -> None:
+    batch = [
+        raw(mail(timestamp=(RECEIVED - place * 9_000) / 1000, user=f"u{place}"), place)
+        for place in range(3000)
+    ]
+    found = rows(frames(Phase1().batch(batch)).values())
+    users = {row: sums["count"] for row, sums in found.items() if row[0] == "user"}
+    assert len(users) == 3000
+    assert set(users.values()) == {1}
