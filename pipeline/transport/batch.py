@@ -8,9 +8,13 @@ from typing import Any, Final
 import faust
 
 from pipeline.core.batch import Record, TopicPartition
+from pipeline.transport.unpack import Unpacked, size_of
 
 MAX_RECORDS: Final = 10_000
 """A batch of more would block the event loop for longer than 100 ms."""
+PACED_BYTES: Final = 16 << 20
+UNPACED_BYTES: Final = 4 << 20
+"""A batch is not filled beyond this either: records may be large, and frames are."""
 IN_FLIGHT: Final = 2
 """Batches of one partition that may be on their way: one at work, one waiting."""
 
@@ -27,9 +31,11 @@ class Tap:
         "delivered",
         "end",
         "held",
+        "max_size",
         "paced",
         "received",
         "released_at",
+        "size",
         "start",
         "taken",
         "tp",
@@ -42,6 +48,9 @@ class Tap:
         self.start = self.end = offset
         """The log positions that the held records cover."""
         self.held: list[Record] = []
+        self.size = 0
+        """Bytes of the held records' values."""
+        self.max_size = PACED_BYTES if paced else UNPACED_BYTES
         self.released_at = float("-inf")
         self.delivered = 0
         self.received = 0
@@ -49,15 +58,16 @@ class Tap:
 
     @property
     def room(self) -> int:
-        """How many more records may be held; negative if the last record batch was large."""
-        return MAX_RECORDS - len(self.held)
+        """How many more records may be held; 0 when full."""
+        return 0 if self.size >= self.max_size else max(0, MAX_RECORDS - len(self.held))
 
-    def take(self, records: list[Record], position: int) -> None:
-        """Hold *records*; the partition is now read up to *position*."""
+    def take(self, unpacked: Unpacked, position: int) -> None:
+        """Hold more records; the partition is now read up to *position*."""
         if self.held:
-            self.held.extend(records)
+            self.held.extend(unpacked.records)
         else:
-            self.held = records
+            self.held = unpacked.records
+        self.size += unpacked.size
         self.end = position
 
     def due_at(self, interval_s: float) -> float:
@@ -68,7 +78,7 @@ class Tap:
             return float("-inf") if self.end > self.start else float("inf")
         if not self.held:
             return float("inf")
-        return float("-inf") if self.room <= 0 else self.released_at + interval_s
+        return float("-inf") if self.room == 0 else self.released_at + interval_s
 
     def release(self, now: float) -> RecordBatch:
         """Hand out what is held, at most :data:`MAX_RECORDS` of it."""
@@ -76,8 +86,9 @@ class Tap:
         if len(held) > MAX_RECORDS:
             end = held[MAX_RECORDS].offset
             self.held, held = held[MAX_RECORDS:], held[:MAX_RECORDS]
+            self.size = size_of(self.held)
         else:
-            self.held = []
+            self.held, self.size = [], 0
         batch = RecordBatch(self, held, self.start, end)
         self.start = end
         self.released_at = now

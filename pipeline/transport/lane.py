@@ -110,10 +110,11 @@ class Lane(ABC):
         self._suspending = True
         task, self._task = self._task, None
         if task is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self.shared.options.drain_s):
-                    await self._idle.wait()
-            task.cancel()
+            if self.stats.stopped is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.shared.options.drain_s):
+                        await self._idle.wait()
+                task.cancel()
             await asyncio.wait([task], timeout=CANCEL_S)
         await self._shut()
 

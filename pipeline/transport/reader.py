@@ -202,16 +202,16 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
         """Move fetched records of one partition to its tap, as far as it has room."""
         tap = self.taps.get(TopicPartition(*partition))
         result = fetcher._records[partition]
-        if tap is None or tap.room <= 0:
+        if tap is None or tap.room == 0:
             return
         error: BaseException | None = None
         if type(result) is FetchResult:
             try:
-                records = unpack(result, tap.room)
+                unpacked = unpack(result, tap.room, tap.max_size - tap.size)
             except KafkaError as exc:  # a broken record batch
                 error = exc
             else:
-                tap.take(records, result._assignment.state_value(partition).position)
+                tap.take(unpacked, result._assignment.state_value(partition).position)
                 if result.has_more():
                     return
         else:

@@ -6,7 +6,8 @@ batch, and makes nothing of a record but what the parser made.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException
@@ -14,25 +15,40 @@ from aiokafka.errors import CorruptRecordException
 from pipeline.core.batch import Record
 
 
-def unpack(result: Any, limit: int) -> list[Record]:
+class Unpacked(NamedTuple):
+    """Records of one partition, in order."""
+
+    records: list[Record]
+    size: int
+    """Bytes of their values."""
+
+
+def size_of(records: Iterable[Record]) -> int:
+    """Return the bytes of the records' values."""
+    return sum([len(record.value or b"") for record in records])
+
+
+def unpack(result: Any, max_records: int, max_size: int) -> Unpacked:
     """Return the next records of a fetch and move its position behind them.
 
-    Whole record batches are taken until there are *limit* records, so there may be more by one
-    batch; control batches and aborted records are left out.
+    Whole record batches are taken until there are *max_records* records or *max_size* bytes,
+    so there may be more by one batch; control batches and aborted records are left out.
 
     Args:
         result: aiokafka's ``FetchResult``.
-        limit: Stop as soon as this many are there.
+        max_records: Stop as soon as this many are there.
+        max_size: Stop as soon as their values have this many bytes.
 
     Raises:
         CorruptRecordException: A record batch is broken; the position is before it.
     """
     found: list[Record] = []
+    size = 0
     if not result.check_assignment(result._topic_partition):  # sought elsewhere in between
-        return found
+        return Unpacked(found, size)
     source = result._partition_records
     batches = source._records
-    while len(found) < limit and batches.has_next():
+    while len(found) < max_records and size < max_size and batches.has_next():
         batch = batches.next_batch()
         if source._check_crcs and not batch.validate_crc():
             result._update_position()
@@ -42,11 +58,12 @@ def unpack(result: Any, limit: int) -> list[Record]:
             if records and records[0].offset < source.next_fetch_offset:
                 records = [each for each in records if each.offset >= source.next_fetch_offset]
             found += records
+            size += size_of(records)
         source.next_fetch_offset = batch.next_offset
     result._update_position()
     if not batches.has_next():
         result._partition_records = None
-    return found
+    return Unpacked(found, size)
 
 
 def _is_hidden(source: Any, batch: Any) -> bool:

@@ -119,3 +119,19 @@ def test_what_the_engine_says_of_itself_is_true(broker: str) -> None:
             assert sum(worker.stats.transaction_s.counts) == worker.stats.transactions
 
     asyncio.run(scenario())
+
+
+def test_batches_that_get_lost_on_their_way_are_read_again(broker: str) -> None:
+    async def scenario() -> None:
+        place = Place(broker)
+        await place.create()
+        async with working(place) as worker:
+            await until(lambda: worker.ready)
+            worker.lose = 3  # the next batches, of whatever partition
+            for start in range(0, 600, 100):
+                await place.write(_ids(100, start))
+            await until(lambda: worker.fold.total == 600)
+            assert worker.lose == 0
+        assert Counter(await place.read("events")) == Counter(_ids(600))
+
+    asyncio.run(scenario())

@@ -129,11 +129,16 @@ class Worker:
             SystemClock(),
         )
         self.watch: asyncio.Task[None] | None = None
+        self.lose = 0
+        """How many of the next source batches get lost before they reach the engine."""
 
         @self.engine.app.agent(self.engine.source_batches)  # type: ignore[untyped-decorator]  # faust is untyped here
         async def enrich(stream: AsyncIterator[Any]) -> None:
             async for batch in stream:
-                await self.engine.process(batch)
+                if self.lose > 0:
+                    self.lose -= 1
+                else:
+                    await self.engine.process(batch)
 
         @self.engine.app.agent(self.engine.fold_batches)  # type: ignore[untyped-decorator]  # faust is untyped here
         async def fold(stream: AsyncIterator[Any]) -> None:

@@ -13,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.transport.unpack import unpack
+from pipeline.transport.unpack import Unpacked, unpack
 
 PARTITION = KafkaPartition("raw", 0)
 BATCHES = st.lists(
@@ -82,7 +82,7 @@ def test_the_same_records_come_out_in_any_portions(
     largest = max((count for count, _, _ in batches), default=0)
     seen: list[tuple[int, bytes]] = []
     while result.has_more():
-        portion = unpack(result, limit)
+        portion = unpack(result, limit, 1 << 30).records
         assert len(portion) < limit + largest
         seen += [(record.offset, record.value or b"") for record in portion]
     assert seen == expected
@@ -94,15 +94,22 @@ def test_a_broken_batch_is_told_and_what_came_before_it_is_kept() -> None:
     broken = bytearray(_fetched([(3, 0, -1), (3, 0, -1)]))
     broken[-1] ^= 1
     result, assignment = _result(bytes(broken), [], 0)
-    assert len(unpack(result, 1)) == 3
+    assert len(unpack(result, 1, 9).records) == 3
     with pytest.raises(CorruptRecordException):
-        unpack(result, 10)
+        unpack(result, 10, 99)
     assert assignment.position == 3
-    assert len(unpack(_result(good, [], 0)[0], 10)) == 3
+    assert len(unpack(_result(good, [], 0)[0], 10, 99).records) == 3
 
 
 def test_a_fetch_from_before_a_seek_is_left_out() -> None:
     result, assignment = _result(_fetched([(3, 0, -1)]), [], 0)
     assignment.position = 99
-    assert unpack(result, 10) == []
+    assert unpack(result, 10, 99) == Unpacked([], 0)
     assert assignment.position == 99
+
+
+def test_a_portion_ends_when_its_bytes_are_enough() -> None:
+    result, _ = _result(_fetched([(5, 0, -1), (5, 0, -1)]), [], 0)
+    assert unpack(result, 100, 3).size == 5
+    assert unpack(result, 100, 99).size == 5
+    assert not result.has_more()
