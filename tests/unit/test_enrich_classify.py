@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.enrich import classify as table
-from pipeline.enrich.classify import CATEGORY, Category, Reply, classify
+from pipeline.enrich import bounce_rules as table
+from pipeline.enrich.bounce_rules import CATEGORY, Category
+from pipeline.enrich.classify import Reply, classify
 from pipeline.enrich.reply import codes
 
 REPLIES = [
