@@ -20,7 +20,7 @@ def test_partitions_are_opened_once_the_broker_is_back(kafka: OwnBroker, tmp_pat
         st.wait_until_ready()
         events.let_pass(2.0)
         for end in (kafka.kill, kafka.stop):
-            worker.kill()
+            worker.stop()
             worker.start()
             wait_until(lambda: opening(worker), "the worker opens partitions", within_s=60)
             end()

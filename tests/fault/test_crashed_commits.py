@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit import crashing_worker
+from tests.kit import interrupted_worker
 from tests.kit.flow import flow
 from tests.kit.kafka_read import read_topics
 from tests.kit.own_broker import OwnBroker
@@ -21,10 +21,10 @@ def test_a_death_at_any_step_of_a_commit_loses_and_doubles_nothing(
     kafka: OwnBroker, tmp_path: Path
 ) -> None:
     with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=7) as events:
-        for number, step in enumerate(crashing_worker.STEPS, 11):
-            worker = st.worker(number, [crashing_worker.__file__, step, "5"])
-            wait_until(lambda w=worker: not w.running, f"it dies {step}", within_s=60)  # type: ignore[misc]  # its type is that of worker
-        st.worker(1)
+        for number, step in enumerate(interrupted_worker.STEPS, 1):
+            st.worker(number, [interrupted_worker.__file__, "kill", step, "5"])
+        wait_until(lambda: not st.running(), "each dies at its step", within_s=90)
+        st.worker(len(interrupted_worker.STEPS) + 1)
         events.let_pass(1.0)
         events.stop()
         recount = st.assert_exactly_once()

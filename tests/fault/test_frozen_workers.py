@@ -1,4 +1,4 @@
-"""A worker is frozen: shortly, and until the group has given its partitions away."""
+"""Workers are frozen: shortly, and until the group has given their partitions away."""
 
 from __future__ import annotations
 
@@ -6,30 +6,45 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit import interrupted_worker
 from tests.kit.flow import flow
 from tests.kit.own_broker import OwnBroker
+from tests.kit.processes import wait_until
 from tests.kit.stand import stand
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
 
-def test_a_worker_that_wakes_up_after_its_partitions_were_given_away_writes_nothing(
+def test_zombies_that_wake_up_in_the_middle_of_a_transaction_commit_nothing(
     kafka: OwnBroker, tmp_path: Path
 ) -> None:
+    script = interrupted_worker.__file__
     with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=2) as events:
-        pausing, zombie = st.worker(1), st.worker(2)
-        st.wait_until_ready()
+        heir = st.worker(1)
+        zombies = [
+            st.worker(2, [script, "freeze", "written", "20"]),
+            st.worker(3, [script, "freeze", "offsets", "20"]),
+        ]
+        wait_until(lambda: all(one.frozen for one in zombies), "both are frozen", within_s=60)
+        st.wait_until_owns_all(heir)
         events.let_pass(1.0)
-        pausing.freeze()
-        events.let_pass(4.0)
-        pausing.thaw()
-        events.let_pass(1.0)
-        zombie.freeze()
-        st.wait_until_owns_all(pausing)
-        events.let_pass(1.0)
-        zombie.thaw()
+        for zombie in zombies:
+            zombie.thaw()
         events.let_pass(1.0)
         st.wait_until_ready()
         events.stop()
-        assert zombie.running, zombie.said()
+        assert all(one.running for one in zombies), [one.said() for one in zombies]
+        st.assert_exactly_once()
+
+
+def test_a_pause_within_the_session_timeout_does_no_harm(kafka: OwnBroker, tmp_path: Path) -> None:
+    with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=3) as events:
+        pausing = st.worker(1)
+        st.worker(2)
+        st.wait_until_ready()
+        pausing.freeze()
+        events.let_pass(5.0)
+        pausing.thaw()
+        events.let_pass(1.0)
+        events.stop()
         st.assert_exactly_once()

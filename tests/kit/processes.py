@@ -91,6 +91,12 @@ class Program:
         """Tell whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def frozen(self) -> bool:
+        """Tell whether its time stands still."""
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+
     def start(self) -> None:
         """Start the process."""
         assert not self.running

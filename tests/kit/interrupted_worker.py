@@ -1,4 +1,6 @@
-"""A worker that kills itself at one step of its n-th transaction: ``crashing_worker.py STEP N ...``.
+"""A worker that kills or freezes itself at one step of its n-th transaction.
+
+``interrupted_worker.py kill|freeze STEP N OPTIONS``.
 
 The program is the product's own; only the Kafka client's methods are wrapped.
 """
@@ -16,16 +18,17 @@ from aiokafka import AIOKafkaProducer
 from mailstream.cli import main
 
 STEPS = ("begun", "written", "offsets", "committed")
-"""After which step it dies: nothing written, outputs written, offsets sent too, all committed."""
+"""After which step: nothing written, outputs written, offsets sent too, all committed."""
+SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
 Method = Callable[..., Awaitable[Any]]
 
 
-class Crash:
-    """Counts transactions and ends the process."""
+class Interruption:
+    """Counts transactions and interrupts the process once."""
 
-    def __init__(self, step: str, number: int) -> None:
-        self._step, self._left = step, number
+    def __init__(self, kind: str, step: str, number: int) -> None:
+        self._signal, self._step, self._left = SIGNALS[kind], step, number
 
     def wrap(self) -> None:
         """Wrap the client's methods."""
@@ -55,10 +58,10 @@ class Crash:
         if step == self._step:
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self._signal)
 
 
 if __name__ == "__main__":
-    Crash(sys.argv[1], int(sys.argv[2])).wrap()
-    sys.argv[1:] = ["worker", *sys.argv[3:]]
+    Interruption(sys.argv[1], sys.argv[2], int(sys.argv[3])).wrap()
+    sys.argv[1:] = ["worker", *sys.argv[4:]]
     main()
