@@ -78,7 +78,7 @@ class Columns:
         self.event_ms = np.array(event_ms, np.int64)
         numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
         self.event_type = np.fromiter(numbers, np.int64, self.length)
-        self._columns: dict[tuple[str, bool], Column] = {}
+        self._columns: dict[str, Column] = {}
         self._scopes: dict[tuple[Mail, tuple[str, ...]], Flags] = {}
 
     def values(self, field: str) -> tuple[Any, ...]:
@@ -87,19 +87,24 @@ class Columns:
 
     def column(self, field: str) -> Column:
         """Return the column of the text field *field*."""
-        held = self._columns.get((field, False))
+        held = self._columns.get(field)
         if held is None:
             numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
             codes = np.fromiter(map(numbers.__getitem__, self.values(field)), np.int64, self.length)
-            held = self._columns[field, False] = Column(list(numbers), codes)
+            held = self._columns[field] = Column(list(numbers), codes)
         return held
 
     def column_with_default(self, field: str) -> Column:
         """Return the column of *field* with ``none`` where it is absent."""
-        held = self._columns.get((field, True))
-        if held is None:
-            held = self._columns[field, True] = _filled(self.column(field))
-        return held
+        column = self.column(field)
+        if None not in column.names:
+            return column
+        absent = column.names.index(None)
+        if NO_VALUE in column.names:  # said in so many words by another event: one number for both
+            said = column.names.index(NO_VALUE)
+            return Column(column.names, np.where(column.codes == absent, said, column.codes))
+        names: list[str | None] = [NO_VALUE if name is None else name for name in column.names]
+        return Column(names, column.codes)
 
     def flags(self, field: str) -> Flags:
         """Return the column of the boolean field *field*."""
@@ -140,13 +145,3 @@ def distinct(values: Ints, space: int) -> Distinct:
     rank = np.empty(space, np.int64)
     rank[found] = np.arange(len(found))
     return Distinct(found, rank[values])
-
-
-def _filled(column: Column) -> Column:
-    if None not in column.names:
-        return column
-    absent = column.names.index(None)
-    if NO_VALUE in column.names:  # said in so many words by another event: one value, one number
-        codes = np.where(column.codes == absent, column.names.index(NO_VALUE), column.codes)
-        return Column(column.names, codes)
-    return Column([NO_VALUE if name is None else name for name in column.names], column.codes)

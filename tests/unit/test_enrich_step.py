@@ -11,6 +11,7 @@ from pipeline.core.errors import InvariantError
 from pipeline.core.event import id_hash, partition_of
 from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.seen import decode_run
+from pipeline.enrich.transform import look
 from tests.kit.enrich import (
     HARAKA,
     HOUR,
@@ -193,6 +194,31 @@ def test_newest_times_never_go_back() -> None:
     )
     assert phase1.stats.origins["zonemta", "mta9"].delay_ms == HOUR
     assert phase1.stats.last_commit_received_ms == RECEIVED
+
+
+def test_the_newest_time_of_a_batch_is_not_that_of_its_last_record() -> None:
+    phase1 = Phase1()
+    ages = [7, 3, 5, 9]
+    phase1.commit(
+        [
+            raw(mail(timestamp=RECEIVED / 1000 - age), place, origin=f"o{place % 2}")
+            for place, age in enumerate(ages)
+        ]
+    )
+    assert phase1.stats.origins["zonemta", "o0"].delay_ms == 5_000
+    assert phase1.stats.origins["zonemta", "o1"].delay_ms == 3_000
+
+
+def test_a_look_at_many_values_finds_the_odd_ones_only() -> None:
+    plain = b'{"a":"b_c","n":1,"d":"x"}'
+    odd = [b'{"a":""}', b'{"a":"_b"}', b'{"a":"\\n"}', b'{"":1}']
+    values_: list[bytes] = []
+    for place in range(1_700):
+        values_.append(odd[place % 4] if place % 97 == 3 else plain)
+    values_[1_200] = b'{"a":"' + b"x" * 600_000 + b'"}'
+    assert look(values_) == [value in odd for value in values_]
+    assert look([]) == []
+    assert look([b"", b'{"a":""}', b""]) == [False, True, False]
 
 
 def test_origins_from_outside_are_bounded() -> None:
