@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
-from pipeline.core.batch import TopicPartition
-from pipeline.core.errors import InvariantError
 from pipeline.core.event import id_hash, partition_of
 from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.seen import decode_run
-from pipeline.enrich.transform import look
 from tests.kit.enrich import (
-    HARAKA,
     HOUR,
     NAMES,
     PARTITIONS,
@@ -209,18 +203,6 @@ def test_the_newest_time_of_a_batch_is_not_that_of_its_last_record() -> None:
     assert phase1.stats.origins["zonemta", "o1"].delay_ms == 3_000
 
 
-def test_a_look_at_many_values_finds_the_odd_ones_only() -> None:
-    plain = b'{"a":"b_c","n":1,"d":"x"}'
-    odd = [b'{"a":""}', b'{"a":"_b"}', b'{"a":"\\n"}', b'{"":1}']
-    values_: list[bytes] = []
-    for place in range(1_700):
-        values_.append(odd[place % 4] if place % 97 == 3 else plain)
-    values_[1_200] = b'{"a":"' + b"x" * 600_000 + b'"}'
-    assert look(values_) == [value in odd for value in values_]
-    assert look([]) == []
-    assert look([b"", b'{"a":""}', b""]) == [False, True, False]
-
-
 def test_origins_from_outside_are_bounded() -> None:
     phase1 = Phase1()
     phase1.commit([raw(mail(), place, origin=f"o{place}") for place in range(1500)])
@@ -359,56 +341,6 @@ def test_a_poison_record_is_a_dead_letter_with_its_seen_run() -> None:
     assert dict(letter.headers)["error"] == b"bug: KeyError: ***@x.org'"
     assert result.events == 0
     assert phase1.commit([record]).events == 1
-
-
-def test_a_partition_warmed_from_its_runs_knows_what_was_seen() -> None:
-    first = Phase1()
-    batch = [raw(mail(), offset) for offset in range(50)]
-    run = values(first.commit(batch), "seen")[0]
-    second = Phase1()
-    for _ in range(2):
-        second.step.warm(ZONEMTA, run)
-    assert second.stats.dedupe_ids == 50
-    assert second.commit(batch).events == 0
-    with pytest.raises(InvariantError):
-        second.step.warm(ZONEMTA, b"x")
-
-
-def test_partitions_are_apart_and_forgotten_when_closed() -> None:
-    phase1 = Phase1()
-    phase1.commit([raw(mail(), 0)])
-    assert phase1.commit([raw(mail(), 0)], HARAKA).events == 1
-    phase1.step.close(ZONEMTA)
-    phase1.step.close(TopicPartition("mail.raw.zonemta", 9))
-    assert phase1.stats.dedupe_ids == 1
-    phase1.step.open(ZONEMTA)
-    assert phase1.commit([raw(mail(), 0)]).events == 1
-
-
-def many(first: int, number: int, received: int) -> Sequence[Raw]:
-    return [raw(mail(), offset, received=received) for offset in range(first, first + number)]
-
-
-def test_too_many_ids_shorten_the_horizon() -> None:
-    phase1 = Phase1(max_ids=240)
-    assert phase1.stats.dedupe_horizon_s == 6 * 3600
-    for place in range(30):
-        phase1.commit(many(place * 10, 10, RECEIVED + place * 60_000))
-    assert 200 <= phase1.stats.dedupe_ids <= 240
-    assert 0 < phase1.stats.dedupe_horizon_s < 30 * 60
-    other = many(0, 10, RECEIVED)
-    phase1.commit(other, HARAKA)
-    assert phase1.stats.dedupe_ids <= 240
-    phase1.step.close(ZONEMTA)
-    assert phase1.stats.dedupe_horizon_s == 6 * 3600
-
-
-def test_more_partitions_than_room_leaves_some_without_memory() -> None:
-    partitions = [TopicPartition("mail.raw.zonemta", number) for number in range(5)]
-    phase1 = Phase1(*partitions, max_ids=24)
-    for tp in partitions:
-        phase1.commit(many(0, 20, RECEIVED), tp)
-    assert phase1.stats.dedupe_ids <= 24
 
 
 def test_keys_are_joined_by_the_separator() -> None:

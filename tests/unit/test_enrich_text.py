@@ -10,6 +10,7 @@ from pipeline.enrich.dead import MAX_ERROR, dead_letter, redact
 from pipeline.enrich.memo import ENTRY_COST, Memo
 from pipeline.enrich.providers import NAMES, OTHER, PROVIDERS, provider_of
 from pipeline.enrich.reply import Codes, codes, codes_at_start, status_of
+from pipeline.enrich.transform import look
 from tests.kit.enrich import Raw
 
 
@@ -215,3 +216,13 @@ def test_a_dead_letter_of_no_value_is_empty_and_its_error_short() -> None:
     assert letter.value == b""
     assert letter.key is None
     assert len(dict(letter.headers)["error"]) == MAX_ERROR
+
+
+def test_a_look_at_many_valuesfinds_the_odd_ones_only() -> None:
+    plain = b'{"a":"b_c","n":1,"d":"x"}'
+    odd = [b'{"a":""}', b'{"a":"_b"}', b'{"a":"\\n"}', b'{"":1}']
+    values = [odd[place % 4] if place % 97 == 3 else plain for place in range(1_700)]
+    values[1_200] = b'{"a":"' + b"x" * 600_000 + b'"}'
+    assert look(values) == [value in odd for value in values]
+    assert look([]) == []
+    assert look([b"", b'{"a":""}', b""]) == [False, True, False]
