@@ -8,6 +8,8 @@ import pytest
 
 from tests.kit.flow import flow
 from tests.kit.own_broker import OwnBroker
+from tests.kit.processes import Worker, wait_until
+from tests.kit.scrape import Page
 from tests.kit.stand import stand
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
@@ -19,13 +21,25 @@ def test_a_broker_that_is_stopped_killed_and_started_loses_and_doubles_nothing(
     with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=5) as events:
         first, second = st.worker(1), st.worker(2)
         st.wait_until_ready()
-        for end in (kafka.stop, kafka.kill, kafka.kill):
+        for end in (kafka.stop, kafka.kill):
             events.let_pass(3.0)
             end()
             kafka.start()
             events.let_pass(1.0)
             st.wait_until_ready()
+        events.let_pass(1.0)
+        kafka.kill()
+        for worker in (first, second):
+            wait_until(lambda one=worker: failed(one), "transactions time out", within_s=60)  # type: ignore[misc]  # its type is that of worker
+        kafka.start()
+        events.let_pass(1.0)
+        st.wait_until_ready()
         events.stop()
         assert first.running, first.said()
         assert second.running, second.said()
         st.assert_exactly_once()
+
+
+def failed(worker: Worker) -> bool:
+    """Tell whether a transaction of the worker has failed."""
+    return Page([worker.metrics() or ""]).total("mailstream_transactions_failed_total") > 0
