@@ -40,6 +40,8 @@ class PartitionStats:
     position: int = 0
     high_watermark: int = 0
     last_stable_offset: int = 0
+    received_ms: int = 0
+    """Of a source: highest ``received`` that this worker has committed, 0 before it has."""
     stopped: str | None = None
     """Why the partition stopped for good, if it did: a sentence for the operator."""
 
@@ -64,8 +66,6 @@ class EngineStats:
     last_heartbeat_ms: int = 0
     """The newest successful heartbeat of the group member."""
     last_commit_ms: int = 0
-    last_commit_received_ms: int = 0
-    """Highest ``received`` of the newest committed batch that held events."""
     transaction_s: Distribution = field(default_factory=lambda: Distribution(TRANSACTION_BOUNDS_S))
     batch_events: Distribution = field(default_factory=lambda: Distribution(BATCH_BOUNDS))
     refold_s: dict[int, float] = field(default_factory=dict)

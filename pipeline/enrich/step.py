@@ -238,8 +238,6 @@ class Enricher:
     def _committed(self, counts: Counts, newest: dict[tuple[str, str], Newest]) -> None:
         counts.commit(self._tally)
         commit_newest(newest, self._stats)
-        if newest:
-            self._stats.last_commit_received_ms = max(one.received_ms for one in newest.values())
         self._keep_within_bounds()
 
     def _keep_within_bounds(self) -> None:

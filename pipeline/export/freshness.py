@@ -93,14 +93,14 @@ class Freshness:
             if not held.ready:
                 yield None
             elif held.high_watermark > held.position:
-                since = max(self._caught_up.get(tp, 0), self._newest(tp))
+                since = max(self._caught_up.get(tp, 0), self._newest(held))
                 yield max(0, now_ms - since) if since else None
 
-    def _newest(self, tp: TopicPartition) -> int:
-        if tp.topic != self._deltas_topic:
-            return self._stats.last_commit_received_ms
-        is_open = tp.partition in self._board.partitions
-        return self._board.watermark_ms(tp.partition) if is_open else 0
+    def _newest(self, held: PartitionStats) -> int:
+        topic, partition = held.tp
+        if topic != self._deltas_topic:
+            return held.received_ms
+        return self._board.watermark_ms(partition) if partition in self._board.partitions else 0
 
 
 def _name(tp: TopicPartition) -> str:

@@ -173,6 +173,7 @@ class SourceLane(Lane):
                 work.on_commit()
             self._base, self._whole = committed, True
             self._received_ms = work.received_ms
+            self.stats.received_ms = work.received_ms or 0
             self.next = work.end
             stats.transactions += 1
             stats.transaction_s.observe(clock.monotonic() - since)

@@ -134,7 +134,7 @@ def fill_stats(worker: Worker) -> None:
     source.ready, source.position, source.high_watermark = True, 90, 100
     source.last_stable_offset = 98
     stats.origins["zonemta", "mta1"] = OriginTimes(NOW - 2000, NOW - 3500, 1500)
-    stats.last_commit_ms, stats.last_commit_received_ms = NOW - 1000, NOW - 1500
+    stats.last_commit_ms, source.received_ms = NOW - 1000, NOW - 1500
     for seconds in (0.004, 0.03, 20.0):
         stats.transaction_s.observe(seconds)
         stats.batch_events.observe(seconds * 1000)

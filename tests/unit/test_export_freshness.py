@@ -28,15 +28,15 @@ def delay_s(worker: Worker) -> float:
 
 
 def test_an_idle_worker_is_not_late() -> None:
-    worker, _ = with_source()
-    worker.stats.last_commit_received_ms = NOW
+    worker, source = with_source()
+    source.received_ms = NOW
     worker.pass_time(3600 * SECOND)
     assert (delay_s(worker), complete(worker)) == (0, True)
 
 
 def test_the_first_record_after_a_pause_is_not_late_either() -> None:
     worker, source = with_source()
-    worker.stats.last_commit_received_ms = NOW
+    source.received_ms = NOW
     worker.pass_time(3600 * SECOND)
     worker.exporter.tick()
     source.high_watermark += 1
@@ -45,16 +45,25 @@ def test_the_first_record_after_a_pause_is_not_late_either() -> None:
 
 
 def test_a_worker_that_works_off_a_backlog_is_as_late_as_what_it_commits() -> None:
-    worker, _ = with_source(lag=1000)
-    worker.stats.last_commit_received_ms = NOW - 31 * SECOND
+    worker, source = with_source(lag=1000)
+    source.received_ms = NOW - 31 * SECOND
     assert (delay_s(worker), complete(worker)) == (31, False)
-    worker.stats.last_commit_received_ms = NOW - 30 * SECOND
+    source.received_ms = NOW - 30 * SECOND
     assert (delay_s(worker), complete(worker)) == (30, True)
+
+
+def test_a_partition_that_is_up_to_date_hides_no_other_s_backlog() -> None:
+    worker, behind = with_source(lag=1000)
+    current = worker.assign(RAW, 1)
+    current.ready, current.received_ms = True, NOW
+    assert not complete(worker)
+    behind.received_ms = NOW - 3600 * SECOND
+    assert (delay_s(worker), complete(worker)) == (3600, False)
 
 
 def test_a_worker_that_gets_stuck_becomes_late() -> None:
     worker, source = with_source()
-    worker.stats.last_commit_received_ms = NOW
+    source.received_ms = NOW
     source.high_watermark += 1
     worker.pass_time(31 * SECOND)
     worker.exporter.tick()
@@ -88,8 +97,8 @@ def test_a_partition_that_moved_away_and_came_back_is_of_unknown_delay() -> None
 
 
 def test_a_clock_that_was_set_back_makes_no_negative_delay() -> None:
-    worker, _ = with_source(lag=1)
-    worker.stats.last_commit_received_ms = NOW + SECOND
+    worker, source = with_source(lag=1)
+    source.received_ms = NOW + SECOND
     assert delay_s(worker) == 0
 
 
