@@ -56,10 +56,6 @@ class Column(NamedTuple):
     codes: Ints
     """The place of each event's value in *names*."""
 
-    def absent(self) -> Flags | None:
-        """Tell where the field is absent; None: nowhere."""
-        return self.codes == self.names.index(None) if None in self.names else None
-
 
 class Distinct(NamedTuple):
     """The distinct values of a column of numbers, ascending, and where each one went."""
@@ -79,6 +75,7 @@ class Columns:
         numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
         self.event_type = np.fromiter(numbers, np.int64, self.length)
         self._columns: dict[str, Column] = {}
+        self._absent: dict[str, Flags | None] = {}
         self._scopes: dict[tuple[Mail, tuple[str, ...]], Flags] = {}
 
     def values(self, field: str) -> tuple[Any, ...]:
@@ -93,6 +90,14 @@ class Columns:
             codes = np.fromiter(map(numbers.__getitem__, self.values(field)), np.int64, self.length)
             held = self._columns[field] = Column(list(numbers), codes)
         return held
+
+    def absent(self, field: str) -> Flags | None:
+        """Tell where the text field *field* is absent; None: nowhere."""
+        if field not in self._absent:
+            column = self.column(field)
+            here = column.codes == column.names.index(None) if None in column.names else None
+            self._absent[field] = here
+        return self._absent[field]
 
     def column_with_default(self, field: str) -> Column:
         """Return the column of *field* with ``none`` where it is absent."""

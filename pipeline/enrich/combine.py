@@ -33,7 +33,8 @@ from pipeline.enrich.memo import Memo
 
 _TYPES: Final = len(EVENT_TYPES)
 
-Places = NDArray[np.intp]
+Places = NDArray[np.intp] | slice
+"""Which events of a batch; a slice when it is all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,15 @@ class Rows(NamedTuple):
     """The row of each event."""
 
 
+class Moments(NamedTuple):
+    """Event type and pane of every event, as one number."""
+
+    code: Ints
+    """Event type times the number of *panes*, plus the place in it."""
+    panes: Ints
+    """The distinct panes, in units of 10 s, ascending."""
+
+
 class Sums(NamedTuple):
     """The columns of numbers of a family's rows."""
 
@@ -100,11 +110,12 @@ class Combiner:
         """
         unattributed: dict[str, int] = {}
         parts: list[list[FamilyRows]] = [[] for _ in range(self._partitions)]
+        moments = _moments(columns)
         for family in self._families:
             places = _places(family, columns, windowed, unattributed)
-            if len(places):
+            if places is not None:
                 keyed = self._keyed(family, columns, places)
-                rows = self._rows(columns, places, keyed)
+                rows = _rows(moments, places, keyed)
                 self._split(family, rows, _sums(family, columns, places, rows), parts)
         frames = {
             partition: encode_frame(
@@ -123,20 +134,6 @@ class Combiner:
         rank[order] = np.arange(len(order))
         first: list[int] = np.searchsorted(target[order], self._edges).tolist()
         return Keyed([names[place] for place in order.tolist()], first, rank[key])
-
-    def _rows(self, columns: Columns, places: Places, keyed: Keyed) -> Rows:
-        pane = columns.event_ms[places] // BASE_PANE_MS
-        earliest = int(pane.min())
-        panes = distinct(pane - earliest, int(pane.max()) - earliest + 1)
-        width = len(panes.values)
-        code = (keyed.key * _TYPES + columns.event_type[places]) * width + panes.inverse
-        found = distinct(code, len(keyed.names) * _TYPES * width)
-        key_and_type, pane_rank = np.divmod(found.values, width)
-        key, event_type = np.divmod(key_and_type, _TYPES)
-        first: list[int] = np.searchsorted(key, keyed.first).tolist()
-        return Rows(
-            keyed, first, key, event_type, panes.values[pane_rank] + earliest, found.inverse
-        )
 
     def _split(
         self, family: Family, rows: Rows, sums: Sums, parts: Sequence[list[FamilyRows]]
@@ -158,22 +155,40 @@ class Combiner:
                 parts[partition].append(_cut(whole, keys, start, end))
 
 
+def _moments(columns: Columns) -> Moments:
+    pane = columns.event_ms // BASE_PANE_MS
+    earliest = int(pane.min())
+    panes = distinct(pane - earliest, int(pane.max()) - earliest + 1)
+    width = len(panes.values)
+    return Moments(columns.event_type * width + panes.inverse, panes.values + earliest)
+
+
 def _places(
     family: Family, columns: Columns, windowed: Flags, unattributed: dict[str, int]
-) -> Places:
+) -> Places | None:
     """Return the events that add to *family*; count those that would, but lack a field."""
     wanted = columns.scope(family.mail, family.event_types) & windowed
-    required = [
-        columns.column(name).absent() for name in family.fields if name not in family.defaults
-    ]
-    absent = [flags for flags in required if flags is not None]
-    if absent:
-        attributed = wanted & ~np.logical_or.reduce(absent)
-        lacking = int(np.count_nonzero(wanted)) - int(np.count_nonzero(attributed))
-        if lacking:
-            unattributed[family.name] = lacking
-        wanted = attributed
-    return np.flatnonzero(wanted)
+    number = int(np.count_nonzero(wanted))
+    for name in family.fields:
+        absent = None if name in family.defaults else columns.absent(name)
+        if absent is not None:
+            wanted &= ~absent
+    attributed = int(np.count_nonzero(wanted))
+    if attributed < number:
+        unattributed[family.name] = number - attributed
+    if attributed == columns.length:
+        return slice(None)
+    return np.flatnonzero(wanted) if attributed else None
+
+
+def _rows(moments: Moments, places: Places, keyed: Keyed) -> Rows:
+    panes = len(moments.panes)
+    code = keyed.key * (_TYPES * panes) + moments.code[places]
+    found = distinct(code, len(keyed.names) * _TYPES * panes)
+    key, moment = np.divmod(found.values, _TYPES * panes)
+    event_type, pane = np.divmod(moment, panes)
+    first: list[int] = np.searchsorted(key, keyed.first).tolist()
+    return Rows(keyed, first, key, event_type, moments.panes[pane], found.inverse)
 
 
 def _joined(family: Family, columns: Columns, places: Places) -> tuple[list[str], Ints]:

@@ -77,11 +77,9 @@ def count_events(counts: Counts, columns: Columns) -> None:
         _observe(counts, name, seconds[delivered], label, label.codes[delivered])
 
 
-def count_odd_times(counts: Counts, columns: Columns, late: Flags, future: Flags) -> None:
-    """Count the events that are too old for the windows, and those from the future."""
-    source = columns.column("source")
-    for name, flags in ("mail_events_late_total", late), ("mail_events_future_total", future):
-        _count(counts, name, np.flatnonzero(flags), (source,))
+def count_late(counts: Counts, columns: Columns, late: Flags) -> None:
+    """Count the events that are too old for the windows."""
+    _count(counts, "mail_events_late_total", np.flatnonzero(late), (columns.column("source"),))
 
 
 def newest_times(columns: Columns, received_ms: Ints) -> dict[tuple[str, str], Newest]:

@@ -65,8 +65,11 @@ class Normaliser:
         event.feed = head.feed
         event.origin = head.origin
         event.received = head.received
-        event.is_probe = False
-        event.late = head.received_ms - posted_ms > LATE_AFTER_MS
+        if event.is_probe:
+            event.is_probe = False
+        late = head.received_ms - posted_ms > LATE_AFTER_MS
+        if late is not event.late:  # a read is 5 ns, a write 22
+            event.late = late
         if posted_ms - head.received_ms > FUTURE_AFTER_MS:
             posted_ms = head.received_ms
             event.timestamp = head.received
@@ -140,12 +143,14 @@ class Normaliser:
         text = event.response_message
         if text is not None and (code is None or status is None):
             found = self._codes[text[:SEARCHED]] if failed else self._starts[text[:PREFIX]]
-            if code is None:
-                code = event.response_code = found.code
-            if status is None:
-                event.enhanced_status = status = found.status
+            found_code, found_status = found
+            if code is None and found_code is not None:
+                code = event.response_code = found_code
+            if status is None and found_status is not None:
+                event.enhanced_status = status = found_status
         if not failed:
-            event.bounce_class = event.bounce_category = None
+            if event.bounce_class is not None or event.bounce_category is not None:
+                event.bounce_class = event.bounce_category = None
             return
         words = text or event.error_message
         event.bounce_class, event.bounce_category = self._bounces[

@@ -6,8 +6,7 @@ seen-set; nothing is changed until ``on_commit``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import xxhash
@@ -15,33 +14,24 @@ import xxhash
 from pipeline.core.batch import Output, OutRecord, Record, StepResult, TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.errors import Reason
-from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
+from pipeline.core.pane import LATE_AFTER_MS
 from pipeline.core.seen import VERSION, SeenRun, decode_run, encode_run
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_PREFIX, TopicNames
-from pipeline.enrich.columns import Columns, Flags, Ints
+from pipeline.enrich.columns import Columns, Ints
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import (
     Counts,
     Newest,
     commit_newest,
     count_events,
-    count_odd_times,
+    count_late,
     newest_times,
 )
 from pipeline.enrich.dead import dead_letter
 from pipeline.enrich.dedupe import BUCKETS, Hashes, SeenSet, Verdict, segments_of
 from pipeline.enrich.head import Headed, Heads, Refused
 from pipeline.enrich.transform import Transformed, Transformer
-
-
-class Fresh(NamedTuple):
-    """The new events of a batch."""
-
-    columns: Columns
-    received_ms: Ints
-    future: Flags
-    """Which were newer than their ingest, so that they count at their ingest time."""
 
 
 class Enricher:
@@ -104,23 +94,23 @@ class Enricher:
         """Turn the records of log positions ``[start, end)`` into outputs.  Pure until ``on_commit``."""
         seen = self._seen[tp]
         headed, refused = self._heads.read_all(records)
-        verdict, transformed, duplicates = self._settle(seen, headed)
-        counts = Counts()
-        for place in duplicates:
-            counts.add("mail_events_duplicate_total", (headed.heads[place].source,))
+        received_ms = np.array([head.received_ms for head in headed.heads], np.int64)
+        verdict, transformed, duplicates = self._settle(seen, headed, received_ms)
+        counts = _counted(headed, duplicates, transformed.future)
         refused += [
             Refused(headed.records[place], headed.heads[place].source, error)
             for place, error in transformed.refused.items()
         ]
-        fresh = _fresh(headed, transformed)
+        columns = Columns(transformed.rows, transformed.event_ms)
+        fresh_ms = received_ms[np.array(transformed.places, np.intp)]
         outputs: list[Output] = []
         if transformed.places:
             outputs.append(self._events(tp, headed, transformed))
-            outputs += self._combined(fresh, tp, verdict, counts)
+            outputs += self._combined(columns, fresh_ms, tp, verdict, counts)
         outputs.append(self._run(tp, verdict, start, end))
         if refused:
             outputs.append(self._dead(tp, refused, counts))
-        newest = newest_times(fresh.columns, fresh.received_ms)
+        newest = newest_times(columns, fresh_ms)
 
         def on_commit() -> None:
             seen.commit(verdict)
@@ -148,14 +138,15 @@ class Enricher:
         ]
         return StepResult(outputs, 0, lambda: self._committed(counts, {}))
 
-    def _settle(self, seen: SeenSet, headed: Headed) -> tuple[Verdict, Transformed, list[int]]:
+    def _settle(
+        self, seen: SeenSet, headed: Headed, received_ms: Ints
+    ) -> tuple[Verdict, Transformed, list[int]]:
         """Return the verdict on the ids, the new events, and the places of the duplicates.
 
         An id whose record cannot be used is not seen, so a later good one of the same id in the
         batch is new: such ids are judged again without the bad record.
         """
         hashes = hashes_of(headed)
-        received_ms = _received_ms(headed, range(len(headed.heads)))
         usable = np.ones(len(hashes), np.bool_)
         transformed = Transformed()
         tried: set[int] = set()
@@ -202,14 +193,18 @@ class Enricher:
         return Output(self._names.of("events"), tp.partition, records)
 
     def _combined(
-        self, fresh: Fresh, tp: TopicPartition, verdict: Verdict, counts: Counts
+        self,
+        columns: Columns,
+        received_ms: Ints,
+        tp: TopicPartition,
+        verdict: Verdict,
+        counts: Counts,
     ) -> list[Output]:
         """Return the frames of the new events, and count what the tally shows of them."""
-        columns = fresh.columns
-        late = fresh.received_ms - columns.event_ms > LATE_AFTER_MS
+        late = received_ms - columns.event_ms > LATE_AFTER_MS
         combined = self._combiner.combine(columns, ~late, tp, verdict.clock_ms)
         count_events(counts, columns)
-        count_odd_times(counts, columns, late, fresh.future)
+        count_late(counts, columns, late)
         for family, number in combined.unattributed.items():
             counts.add("mail_events_unattributed_total", (family,), number)
         topic = self._names.of("deltas")
@@ -267,12 +262,13 @@ def hashes_of(headed: Headed) -> Hashes:
     return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
 
 
-def _received_ms(headed: Headed, places: Iterable[int]) -> Ints:
-    return np.array([headed.heads[place].received_ms for place in places], np.int64)
-
-
-def _fresh(headed: Headed, transformed: Transformed) -> Fresh:
-    received_ms = _received_ms(headed, transformed.places)
-    posted_ms = np.array(transformed.posted_ms, np.int64)
-    columns = Columns(transformed.rows, transformed.event_ms)
-    return Fresh(columns, received_ms, posted_ms - received_ms > FUTURE_AFTER_MS)
+def _counted(headed: Headed, duplicates: Sequence[int], future: Sequence[int]) -> Counts:
+    """Count the records at these places of a batch."""
+    counts = Counts()
+    for name, places in (
+        ("mail_events_duplicate_total", duplicates),
+        ("mail_events_future_total", future),
+    ):
+        for place in places:
+            counts.add(name, (headed.heads[place].source,))
+    return counts
