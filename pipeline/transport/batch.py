@@ -11,7 +11,9 @@ from pipeline.core.batch import Record, TopicPartition
 from pipeline.transport.unpack import Unpacked, size_of
 
 MAX_RECORDS: Final = 10_000
-"""A batch of more would block the event loop for longer than 100 ms."""
+MIN_RECORDS: Final = 1_000
+TURN_S: Final = 0.1
+"""CPU time that a batch may take; on a slow machine batches become smaller."""
 PACED_BYTES: Final = 16 << 20
 UNPACED_BYTES: Final = 4 << 20
 """A batch is not filled beyond this either: records may be large, and frames are."""
@@ -23,14 +25,15 @@ class Tap:
     """One run of reading one partition, from a seek to the next one.
 
     It is made anew by every seek, so a batch read before a seek is told by its tap.  Two
-    threads share it without a lock: the reading thread alone writes all fields but *received*
-    and *taken*, which the main thread alone writes.
+    threads share it without a lock: the reading thread alone writes all fields but *received*,
+    *taken* and *max_records*, which the main thread alone writes.
     """
 
     __slots__ = (
         "delivered",
         "end",
         "held",
+        "max_records",
         "max_size",
         "paced",
         "received",
@@ -50,6 +53,7 @@ class Tap:
         self.held: list[Record] = []
         self.size = 0
         """Bytes of the held records' values."""
+        self.max_records = MAX_RECORDS
         self.max_size = PACED_BYTES if paced else UNPACED_BYTES
         self.released_at = float("-inf")
         self.delivered = 0
@@ -59,7 +63,7 @@ class Tap:
     @property
     def room(self) -> int:
         """How many more records may be held; 0 when full."""
-        return 0 if self.size >= self.max_size else max(0, MAX_RECORDS - len(self.held))
+        return 0 if self.size >= self.max_size else max(0, self.max_records - len(self.held))
 
     def take(self, unpacked: Unpacked, position: int) -> None:
         """Hold more records; the partition is now read up to *position*."""
@@ -81,11 +85,11 @@ class Tap:
         return float("-inf") if self.room == 0 else self.released_at + interval_s
 
     def release(self, now: float) -> RecordBatch:
-        """Hand out what is held, at most :data:`MAX_RECORDS` of it."""
-        held, end = self.held, self.end
-        if len(held) > MAX_RECORDS:
-            end = held[MAX_RECORDS].offset
-            self.held, held = held[MAX_RECORDS:], held[:MAX_RECORDS]
+        """Hand out what is held, as much as a batch may have."""
+        held, end, limit = self.held, self.end, self.max_records
+        if len(held) > limit:
+            end = held[limit].offset
+            self.held, held = held[limit:], held[:limit]
             self.size = size_of(self.held)
         else:
             self.held, self.size = [], 0
@@ -94,6 +98,12 @@ class Tap:
         self.released_at = now
         self.delivered += 1
         return batch
+
+    def adapt(self, records: int, cpu_s: float) -> None:
+        """Limit batches to what takes :data:`TURN_S`, as *records* took *cpu_s* (main thread)."""
+        if records >= MIN_RECORDS:
+            fitting = int(TURN_S * records / max(cpu_s, 1e-9))
+            self.max_records = min(MAX_RECORDS, max(MIN_RECORDS, fitting))
 
     @property
     def drained(self) -> bool:

@@ -38,7 +38,7 @@ class Piece(NamedTuple):
 class Desk(Protocol[_Work]):
     """Who computes and commits pieces."""
 
-    def compute(self, piece: Piece) -> _Work:
+    async def compute(self, piece: Piece) -> _Work:
         """Turn a piece into what is to be committed; raises on a bad record."""
 
     async def commit(self, work: _Work) -> None:
@@ -62,7 +62,7 @@ async def settle(desk: Desk[_Work], piece: Piece) -> None:
     while left:
         part = left.pop()
         try:
-            work = desk.compute(part)
+            work = await desk.compute(part)
         except InvariantError:
             raise
         except Exception as exc:

@@ -55,12 +55,13 @@ class FoldLane(Lane):
     async def _settle(self, batch: RecordBatch) -> None:
         now_ms = self.shared.clock.now_ms()
         for chunk in _chunks(batch.records):
-            # Whole until proven otherwise: an error in the middle leaves the sums undefined.
-            self._whole = False
-            with own_code():
-                self._step.fold(self.tp.partition, chunk, now_ms)
-            self._whole = True
-            self.next = chunk[-1].offset + 1
+            async with self.shared.turn:
+                # An error in the middle leaves the sums undefined.
+                self._whole = False
+                with own_code():
+                    self._step.fold(self.tp.partition, chunk, now_ms)
+                self._whole = True
+                self.next = chunk[-1].offset + 1
             await asyncio.sleep(0)
         self.next = batch.end
         self._finish_if_there()

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pipeline.core.batch import TopicPartition
@@ -42,6 +42,8 @@ class Surroundings:
     options: EngineOptions
     stats: EngineStats
     clock: Clock
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while computing: else all partitions that are ready compute in one turn of the loop."""
 
 
 class Lane(ABC):

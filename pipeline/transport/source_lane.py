@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -124,11 +125,15 @@ class SourceLane(Lane):
     async def _settle(self, batch: RecordBatch) -> None:
         await settle(self, Piece(batch.records, batch.start, batch.end))
 
-    def compute(self, piece: Piece) -> Work:
+    async def compute(self, piece: Piece) -> Work:
         """Run the step on a piece."""
-        now_ms = self.shared.clock.now_ms()
-        result = self._step.on_batch(self.tp, piece.records, piece.start, piece.end, now_ms)
+        async with self.shared.turn:
+            now_ms, since = self.shared.clock.now_ms(), time.thread_time()
+            result = self._step.on_batch(self.tp, piece.records, piece.start, piece.end, now_ms)
+            if self._tap is not None:
+                self._tap.adapt(len(piece.records), time.thread_time() - since)
         self.shared.stats.batch_events.observe(len(piece.records))
+        await asyncio.sleep(0)
         return self._work(result, piece.end, now_ms)
 
     def set_aside(self, record: Record, error: Exception) -> Work:

@@ -27,6 +27,7 @@ RETRY_MS: Final = 20
 """After a commit the broker refuses the next transaction for some milliseconds."""
 RECORD_OVERHEAD: Final = 128
 CLOSE_S: Final = 3.0
+NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
 
 class PreparedBatch(NamedTuple):
@@ -90,23 +91,20 @@ class PartitionProducer:
 
     def _build(self, records: Sequence[OutRecord], now_ms: int) -> list[Any]:
         batches: list[Any] = []
-        batch: Any = None
-        count = 0
+        append, count = _full, 0
         for value, key, headers in records:
-            # The list: aiokafka's builder is compiled and takes nothing else.
-            listed = list(headers)
-            added = batch and batch._builder.append(count, now_ms, key, value, listed)
-            if added is None:
+            # A list: aiokafka's builder is compiled and takes nothing else.
+            listed = list(headers) if headers else NO_HEADERS
+            if append(count, now_ms, key, value, listed) is None:
                 if len(value) > MAX_MESSAGE_BYTES - RECORD_OVERHEAD:
                     raise OutputTooLargeError(f"an output record of {len(value)} bytes")
-                batch, count = self._producer.create_batch(), 0
-                batches.append(batch)
+                _close(batches, count)
+                batches.append(self._producer.create_batch())
+                append, count = batches[-1]._builder.append, 0
                 # The first record of a batch is taken whatever its size.
-                batch._builder.append(0, now_ms, key, value, listed)
+                append(0, now_ms, key, value, listed)
             count += 1
-            batch._relative_offset = count
-        for built in batches:
-            built.close()
+        _close(batches, count)
         return batches
 
     async def commit(
@@ -140,6 +138,17 @@ class PartitionProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _abandon(producer)
+
+
+def _full(*_: Any) -> None:
+    """Stand for a batch that takes no more: there is none yet."""
+
+
+def _close(batches: list[Any], count: int) -> None:
+    """Finish the last batch, which has *count* records."""
+    if batches:
+        batches[-1]._relative_offset = count
+        batches[-1].close()
 
 
 async def _abandon(producer: Any) -> None:

@@ -23,7 +23,7 @@ class Book:
         self.aside: list[int] = []
         self.position = 0
 
-    def compute(self, piece: Piece) -> Piece:
+    async def compute(self, piece: Piece) -> Piece:
         assert piece.start == self.position
         if any(record.offset in self._bad for record in piece.records):
             raise ValueError("bad")
@@ -56,7 +56,7 @@ def test_a_good_batch_is_one_commit() -> None:
 
 def test_broken_state_is_not_bisected() -> None:
     class Broken(Book):
-        def compute(self, piece: Piece) -> Piece:
+        async def compute(self, piece: Piece) -> Piece:
             raise InvariantError("broken")
 
     book = Broken(set())
@@ -67,7 +67,7 @@ def test_broken_state_is_not_bisected() -> None:
 
 def test_a_failure_without_a_record_is_no_bad_record() -> None:
     class Failing(Book):
-        def compute(self, piece: Piece) -> Piece:
+        async def compute(self, piece: Piece) -> Piece:
             raise ValueError("nothing to blame")
 
     with pytest.raises(InvariantError, match="nothing to blame"):

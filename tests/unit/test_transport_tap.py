@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.batch import TopicPartition
-from pipeline.transport.batch import IN_FLIGHT, MAX_RECORDS, Tap
+from pipeline.transport.batch import IN_FLIGHT, MAX_RECORDS, MIN_RECORDS, TURN_S, Tap
 from pipeline.transport.unpack import Unpacked
 from tests.kit.plain import Plain, records
 
@@ -49,6 +49,21 @@ def test_large_records_fill_a_batch_by_their_size() -> None:
     assert tap.due_at(1.0) == NOW
     tap.release(100.0)
     assert tap.room == MAX_RECORDS
+
+
+def test_batches_become_smaller_where_they_take_too_long() -> None:
+    tap = Tap(TP, 0, paced=True)
+    tap.adapt(10_000, TURN_S / 0.3)
+    assert tap.max_records == 3_000
+    take(tap, 0, 4_000, 4_000)
+    assert tap.room == 0
+    batch = tap.release(0.0)
+    assert (batch.start, batch.end, len(batch.records)) == (0, 3_000, 3_000)
+    tap.adapt(3_000, 60.0)
+    assert tap.max_records == MIN_RECORDS
+    tap.adapt(10, 60.0)  # too few to tell
+    tap.adapt(1_000, 0.001)
+    assert tap.max_records == MAX_RECORDS
 
 
 def test_no_batch_is_released_while_two_are_on_their_way() -> None:
