@@ -146,7 +146,7 @@ def distinct(values: Ints, space: int) -> Distinct:
         return Distinct(found, inverse)
     present = np.zeros(space, np.bool_)
     present[values] = True
-    found = np.flatnonzero(present)
+    found = present.nonzero()[0]
     rank = np.empty(space, np.int64)
     rank[found] = np.arange(len(found))
     return Distinct(found, rank[values])

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.delta import (
-    EVENT_TYPE,
     KEY_INDEX,
     PANE,
     SUM,
@@ -139,7 +138,8 @@ class Combiner:
         self, family: Family, rows: Rows, sums: Sums, parts: Sequence[list[FamilyRows]]
     ) -> None:
         """Give each partition its rows; columns are turned into bytes once and cut."""
-        first_key = np.repeat(rows.keyed.first[:-1], np.diff(rows.first))
+        edges = np.array(rows.first)
+        first_key = np.repeat(rows.keyed.first[:-1], edges[1:] - edges[:-1])
         whole = FamilyRows.of(
             family.name,
             (),
@@ -212,17 +212,15 @@ def _joined(family: Family, columns: Columns, places: Places) -> tuple[list[str]
 
 
 def _cut(whole: FamilyRows, keys: list[str], start: int, end: int) -> FamilyRows:
-    def part(column: bytes, kind: np.dtype[Any]) -> bytes:
-        return column[start * kind.itemsize : end * kind.itemsize]
-
+    numbers = slice(start * SUM.itemsize, end * SUM.itemsize)
     return FamilyRows(
         whole.family,
         keys,
-        part(whole.key_index, KEY_INDEX),
-        part(whole.event_type, EVENT_TYPE),
-        part(whole.pane, PANE),
-        {name: part(column, SUM) for name, column in whole.sums.items()},
-        part(whole.last, SUM),
+        whole.key_index[start * KEY_INDEX.itemsize : end * KEY_INDEX.itemsize],
+        whole.event_type[start:end],
+        whole.pane[start * PANE.itemsize : end * PANE.itemsize],
+        {name: column[numbers] for name, column in whole.sums.items()},
+        whole.last[numbers],
     )
 
 
