@@ -28,3 +28,25 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
         with suppress(*CLIENT_FAILURES):
             async with asyncio.timeout(STOP_S):
                 await consumer._client.close()
+
+
+def heed_group_errors(coordinator: Any) -> None:
+    """Raise what an OffsetFetch answer says about the whole group, so that aiokafka asks again.
+
+    Since version 2 of that answer a coordinator that is loading, or is none any more, names no
+    partition and puts its error beside them.  aiokafka 0.14 reads the partitions alone: nothing
+    was ever committed, it concludes, and the log would be read from its beginning.
+    """
+    send = coordinator._send_req
+
+    async def heeding(request: Any) -> Any:
+        response = await send(request)
+        if isinstance(request, OffsetFetchRequest):
+            error = for_code(getattr(response, "error_code", 0))
+            if error is NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            if error is not NoError:
+                raise error
+        return response
+
+    coordinator._send_req = heeding

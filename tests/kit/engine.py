@@ -81,7 +81,12 @@ class Place:
             await consumer.stop()
 
     async def read(self, topic: str) -> list[str]:
-        """Return all values of a topic as a read_committed reader sees them now."""
+        """Return all values of a topic as a read_committed reader sees them, to its very end.
+
+        An open transaction, or one whose markers are still being written, is waited for.
+        """
+        partitions = [KafkaPartition(self.names.of(topic), p) for p in range(PARTITIONS)]
+        ends = await self._ends(partitions)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap,
             isolation_level="read_committed",
@@ -89,9 +94,7 @@ class Place:
         )
         await consumer.start()
         try:
-            partitions = [KafkaPartition(self.names.of(topic), p) for p in range(PARTITIONS)]
             consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
             values: list[str] = []
             for partition in partitions:
                 consumer.seek(partition, 0)
@@ -99,6 +102,15 @@ class Place:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     values += [record.value.decode(errors="replace") for record in records]
             return values
+        finally:
+            await consumer.stop()
+
+    async def _ends(self, partitions: list[KafkaPartition]) -> dict[KafkaPartition, int]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap)
+        await consumer.start()
+        try:
+            ends: dict[KafkaPartition, int] = await consumer.end_offsets(partitions)
+            return ends
         finally:
             await consumer.stop()
 

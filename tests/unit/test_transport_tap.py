@@ -53,13 +53,13 @@ def test_large_records_fill_a_batch_by_their_size() -> None:
 
 def test_batches_become_smaller_where_they_take_too_long() -> None:
     tap = Tap(TP, 0, paced=True)
-    tap.adapt(10_000, TURN_S / 0.3)
-    assert tap.max_records == 3_000
-    take(tap, 0, 4_000, 4_000)
+    tap.adapt(10_000, 2 * TURN_S)
+    assert tap.max_records == 5_000
+    take(tap, 0, 6_000, 6_000)
     assert tap.room == 0
     batch = tap.release(0.0)
-    assert (batch.start, batch.end, len(batch.records)) == (0, 3_000, 3_000)
-    tap.adapt(3_000, 60.0)
+    assert (batch.start, batch.end, len(batch.records)) == (0, 5_000, 5_000)
+    tap.adapt(5_000, 60.0)
     assert tap.max_records == MIN_RECORDS
     tap.adapt(10, 60.0)  # too few to tell
     tap.adapt(1_000, 0.001)
