@@ -83,7 +83,8 @@ class Board:
     def fold(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
         """Add the frames to the partition's panes.
 
-        Families that this program does not know are skipped: the table may shrink.
+        Families that this program does not know are skipped: the table may shrink.  What is wrong
+        with a frame shows here, never to a reader, and closes the partition: its sums are undefined.
 
         Raises:
             FrameVersionError: A frame is newer than this program.
@@ -91,14 +92,11 @@ class Board:
         """
         self.advance(now_ms)
         held = self._held(partition)
-        families = held.families
-        for record in records:
-            frame = decode_frame(record.value or b"")
-            held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
-            for rows in frame.families:
-                family = families.get(rows.family)
-                if family is not None:
-                    family.add(rows, self._now_ms)
+        try:
+            self._add(held, records)
+        except InvariantError:
+            self.close(partition)
+            raise
 
     def complete(self, partition: int) -> None:
         """Show the partition: its fold has reached the end that was read at assignment.
@@ -166,3 +164,15 @@ class Board:
         if held is None:
             raise InvariantError(f"partition {partition} of the deltas is not open")
         return held
+
+    def _add(self, held: _Partition, records: Sequence[Record]) -> None:
+        families = held.families
+        for record in records:
+            frame = decode_frame(record.value or b"")
+            held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
+            for rows in frame.families:
+                family = families.get(rows.family)
+                if family is not None:
+                    family.add(rows, self._now_ms)
+        for family in families.values():
+            family.check()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core.delta import EVENT_TYPE, KEY_INDEX, PANE, SUM, FamilyRows
 from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
+from pipeline.core.families import KEY_SEPARATOR
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -60,14 +61,19 @@ class Rows(NamedTuple):
 
 
 class Pending:
-    """Rows of one family that were read and not yet folded."""
+    """Rows of one family that were read and not yet folded.
 
-    def __init__(self, sums: Sequence[str], *, with_last: bool) -> None:
-        """Keep the sums named so, and the newest event times if wanted."""
+    Once :meth:`check` has passed, :meth:`take` cannot fail: it may be called for a reader.
+    """
+
+    def __init__(self, fields: int, sums: Sequence[str], *, with_last: bool) -> None:
+        """Keep the sums named so, and the newest event times if wanted, by keys of *fields*."""
+        self._separators = fields - 1
         self._sums = tuple(sums)
         self._with_last = with_last
         self._frames: list[FamilyRows] = []
         self._rows = 0
+        self._checked = 0
 
     def __len__(self) -> int:
         """Return the number of rows waiting."""
@@ -91,21 +97,36 @@ class Pending:
         self._frames.append(rows)
         self._rows += length
 
+    def check(self) -> None:
+        """Look at what was added since the last check; of many frames at once, it costs little.
+
+        Raises:
+            InvariantError: A row names a key or an event type that does not exist, or a key has
+                not the family's number of fields.
+        """
+        frames, self._checked = self._frames[self._checked :], len(self._frames)
+        if not frames:
+            return
+        keys = np.repeat([len(rows.keys) for rows in frames], [len(rows) for rows in frames])
+        if np.any(_joined([rows.key_index for rows in frames], KEY_INDEX) >= keys):
+            raise InvariantError("a delta row names a key that its frame does not have")
+        if np.any(_joined([rows.event_type for rows in frames], EVENT_TYPE) >= len(EVENT_TYPES)):
+            raise InvariantError("a delta row has an event type that does not exist")
+        if {key.count(KEY_SEPARATOR) for rows in frames for key in rows.keys} - {self._separators}:
+            raise InvariantError(f"a key of other than {self._separators + 1} fields")
+
     def take(self) -> Rows:
         """Return all rows that are waiting; afterwards none are.
 
         Raises:
-            InvariantError: A row names a key or an event type that does not exist.
+            InvariantError: As :meth:`check`.
         """
-        frames, self._frames, self._rows = self._frames, [], 0
+        self.check()
+        frames, self._frames, self._rows, self._checked = self._frames, [], 0, 0
         lengths = np.fromiter(map(len, frames), np.intp, len(frames))
         keys = np.fromiter((len(rows.keys) for rows in frames), np.intp, len(frames))
         key_index = _joined([rows.key_index for rows in frames], KEY_INDEX).astype(np.intp)
         event_type: NDArray[np.uint8] = _joined([rows.event_type for rows in frames], EVENT_TYPE)
-        if np.any(key_index >= np.repeat(keys, lengths)):
-            raise InvariantError("a delta row names a key that its frame does not have")
-        if np.any(event_type >= len(EVENT_TYPES)):
-            raise InvariantError("a delta row has an event type that does not exist")
         return Rows(
             list(chain.from_iterable(rows.keys for rows in frames)),
             key_index + np.repeat(np.cumsum(keys) - keys, lengths),

@@ -62,7 +62,9 @@ class FamilyFold:
         """Show *family* over these windows; *groups* is shared by its partitions."""
         self._slots = Slots(groups)
         self._tiers = tiers(windows_ms, len(family.sums))
-        self._pending = Pending(family.sums, with_last=family.last_event is not None)
+        self._pending = Pending(
+            len(family.fields), family.sums, with_last=family.last_event is not None
+        )
         self._newest: NDArray[np.int64] = np.zeros(0, np.int64)
         """By slot: its newest pane of the coarsest tier, with which it dies.
 
@@ -76,6 +78,14 @@ class FamilyFold:
         self._pending.add(rows)
         if len(self._pending) >= SETTLE_ROWS:
             self.settle(now_ms)
+
+    def check(self) -> None:
+        """Make sure that nothing which :meth:`add` left waiting can fail later, for a reader.
+
+        Raises:
+            InvariantError: A row or a key is not of this family.
+        """
+        self._pending.check()
 
     def settle(self, now_ms: int) -> None:
         """Move to *now_ms* and fold the rows that are waiting."""

@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import KEY_SEPARATOR, Family
 from pipeline.fold.columns import longer
@@ -29,20 +28,13 @@ class Groups:
 
     def __init__(self, family: Family) -> None:
         """Take the places of ``family.bounded`` in its keys."""
-        self._separators = len(family.fields) - 1
         self._places = tuple(family.fields.index(field) for field in family.bounded)
         self._numbers: dict[tuple[str, ...], int] = {}
         self.values: list[tuple[str, ...]] = []
         """The bounded fields of each group, in the order of ``family.bounded``."""
 
     def of(self, key: str) -> int:
-        """Return the group of a joined key.
-
-        Raises:
-            InvariantError: The key has not the family's number of fields.
-        """
-        if key.count(KEY_SEPARATOR) != self._separators:
-            raise InvariantError(f"a key of other than {self._separators + 1} fields")
+        """Return the group of a joined key, which has the family's number of fields."""
         fields = key.split(KEY_SEPARATOR) if self._places else ()
         values = tuple(fields[place] for place in self._places)
         number = self._numbers.get(values)

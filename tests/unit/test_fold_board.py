@@ -167,10 +167,11 @@ def test_columns_of_unequal_length_are_refused(column: str) -> None:
 def test_rows_that_point_nowhere_are_refused(column: str, value: object, message: str) -> None:
     rows = family_rows(USER, [sent("ann")])
     setattr(rows, column, value)
-    board = board_with()
-    board.fold(0, [frame({}, families=[rows])], NOW)
+    board = board_with(sent("bob"))
     with pytest.raises(InvariantError, match=message):
-        board.settle("user", 0)
+        board.fold(0, [frame({}, families=[rows])], NOW)
+    # A reader meets nothing of it: it would fail in the place of the fold.
+    assert (board.partitions, counts(board)) == ({}, {})
 
 
 def test_keys_that_no_row_uses_are_not_kept() -> None:
