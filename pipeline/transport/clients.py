@@ -1,12 +1,14 @@
-"""Ending aiokafka's consumers, also while Kafka is away."""
+"""What aiokafka's consumers do not do themselves: end while Kafka is away, heed its answers."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import NoError, NotCoordinatorForGroupError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from pipeline.transport.errors import CLIENT_FAILURES
 

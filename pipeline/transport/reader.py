@@ -17,7 +17,7 @@ from faust.transport.drivers import aiokafka as stock
 from pipeline.core.batch import TopicPartition
 from pipeline.core.errors import InvariantError
 from pipeline.transport.batch import RecordBatch, Tap
-from pipeline.transport.clients import stop_consumer
+from pipeline.transport.clients import heed_group_errors, stop_consumer
 from pipeline.transport.mark import Committed
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.unpack import unpack
@@ -80,6 +80,7 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
                 continue
             consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
             self._note_heartbeats(consumer._coordinator)
+            heed_group_errors(consumer._coordinator)
             return
 
     async def on_thread_stop(self) -> None:
