@@ -15,6 +15,7 @@ from bench.figures import Figure
 from tests.kit.own_broker import own_broker
 
 EVENTS: Final = 1_000_000
+UNCOMPRESSED: Final = "bench.uncompressed_worker"
 HEAP: Final = "1g"
 """Of the broker: what the local one has by default."""
 
@@ -26,8 +27,7 @@ def _drain(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
 
 
 def _drain_uncompressed(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
-    script = Path(__file__).with_name("uncompressed_worker.py")
-    yield from drain.measure(bootstrap, folder, events, codec="none", script=[script])
+    yield from drain.measure(bootstrap, folder, events, codec="none", instead=[UNCOMPRESSED])
 
 
 def _refold_hour(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:

@@ -21,7 +21,7 @@ WITHIN_S: Final = 180.0
 
 
 def measure(
-    bootstrap: str, folder: Path, count: int, *, codec: str, script: Sequence[str | Path] = ()
+    bootstrap: str, folder: Path, count: int, *, codec: str, instead: Sequence[str] = ()
 ) -> Iterator[Figure]:
     """Yield the figures of one drain, then those of a re-fold of its deltas.
 
@@ -30,15 +30,15 @@ def measure(
         folder: For the worker's files.
         count: Events.
         codec: Of what the worker writes: the name in the figures.
-        script: The program that stands in for the worker's, where it writes with another codec.
+        instead: The module that stands in for the worker's, where it writes with another codec.
     """
     with stand(bootstrap, folder, pipeline={"top_keys": TOP_KEYS}) as st:
         more = asyncio.run(load(st, count)) | {"codec": codec}
-        if not script:
+        if not instead:
             seconds = asyncio.run(floor(st, count))
             yield Figure("floor.cpu", seconds / count * 1e6, "CPU-s per million", at_most=True)
-        yield from _drain(st, st.worker(1, script), count, more)
-        if not script:
+        yield from _drain(st, st.worker(1, instead), count, more)
+        if not instead:
             st.worker(1).stop()
             yield from _refold(st, st.worker(1))
         st.worker(1).stop()

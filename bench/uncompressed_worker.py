@@ -1,4 +1,4 @@
-"""The worker with nothing compressed that it writes: ``uncompressed_worker.py OPTIONS``."""
+"""The worker with nothing compressed that it writes: ``python -m bench.uncompressed_worker``."""
 
 from __future__ import annotations
 

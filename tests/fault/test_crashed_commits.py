@@ -22,7 +22,7 @@ def test_a_death_at_any_step_of_a_commit_loses_and_doubles_nothing(
 ) -> None:
     with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=7) as events:
         for number, step in enumerate(interrupted_worker.STEPS, 1):
-            st.worker(number, [interrupted_worker.__file__, "kill", step, "5"])
+            st.worker(number, [interrupted_worker.__name__, "kill", step, "5"])
         wait_until(lambda: not st.running(), "each dies at its step", within_s=90)
         st.worker(len(interrupted_worker.STEPS) + 1)
         events.let_pass(1.0)

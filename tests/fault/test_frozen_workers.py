@@ -18,12 +18,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.fault]
 def test_zombies_that_wake_up_in_the_middle_of_a_transaction_commit_nothing(
     kafka: OwnBroker, tmp_path: Path
 ) -> None:
-    script = interrupted_worker.__file__
     with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=2) as events:
         heir = st.worker(1)
         zombies = [
-            st.worker(2, [script, "freeze", "written", "20"]),
-            st.worker(3, [script, "freeze", "offsets", "20"]),
+            st.worker(2, [interrupted_worker.__name__, "freeze", "written", "20"]),
+            st.worker(3, [interrupted_worker.__name__, "freeze", "offsets", "20"]),
         ]
         wait_until(lambda: all(one.frozen for one in zombies), "both are frozen", within_s=60)
         st.wait_until_owns_all(heir)

@@ -26,7 +26,7 @@ def test_poison_records_become_dead_letters_and_all_others_are_counted(
 ) -> None:
     with stand(kafka.bootstrap, tmp_path) as st:
         poisoned = asyncio.run(write(st))
-        worker = st.worker(1, [sensitive_worker.__file__])
+        worker = st.worker(1, [sensitive_worker.__name__])
         st.wait_until_caught_up()
         dead = asyncio.run(read_topics(st.bootstrap, [st.topic("dead")], st.partitions))
         assert Counter(one.key for one in dead) == poisoned

@@ -1,6 +1,6 @@
 """A worker that kills or freezes itself at one step of its n-th transaction.
 
-``interrupted_worker.py kill|freeze STEP N OPTIONS``.
+``python -m tests.kit.interrupted_worker kill|freeze STEP N OPTIONS``.
 
 The program is the product's own; only the Kafka client's methods are wrapped.
 """

@@ -19,6 +19,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).parents[2]
+"""Where modules are found, of the product and of the tests."""
+
 POLL_S = 0.05
 START_S = 60.0
 STOP_S = 40.0
@@ -106,6 +109,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
+                cwd=ROOT,
                 start_new_session=True,
             )
         self._watch = Watch(self.pid)
@@ -218,7 +222,7 @@ class Worker(Service):
     """One ``mailstream worker``."""
 
     def __init__(
-        self, name: str, config: Path, data_dir: Path, script: Sequence[str | Path] = ()
+        self, name: str, config: Path, data_dir: Path, instead: Sequence[str] = ()
     ) -> None:
         """Describe a worker.
 
@@ -226,10 +230,11 @@ class Worker(Service):
             name: ``worker-1`` and so on.
             config: Its configuration.
             data_dir: As configured.
-            script: Path and arguments of a program that stands in for ours, and bends it.
+            instead: Module and arguments of a program that stands in for ours, and bends it.
         """
         options: list[str | Path] = ["--config", config, "--name", name, "--listen", "127.0.0.1:0"]
-        command = [sys.executable, *script, *options] if script else mailstream("worker", *options)
+        ours = "mailstream", "worker"
+        command = [sys.executable, "-m", *(instead or ours), *options]
         super().__init__(name, command, data_dir)
 
     def ready(self) -> bool:

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from tests.kit.kafka_read import read_events, read_posted
 from tests.kit.oracle import SECOND, Posted, Recount, Series
-from tests.kit.processes import Ingest, Worker, mailstream, wait_until
+from tests.kit.processes import ROOT, Ingest, Worker, mailstream, wait_until
 from tests.kit.scrape import Page, differences, folded
 from tests.kit.traffic import CLASSES
 
@@ -96,19 +96,19 @@ class Stand:
     def create_topics(self) -> None:
         """Create the topics as an operator would."""
         command = mailstream("topics", "create", "--config", self.config)
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
 
     def delete_topics(self) -> None:
         """Free the broker's disk."""
         with suppress(KafkaError):  # a broker that is gone has taken them along
             asyncio.run(self._delete_topics())
 
-    def worker(self, number: int = 1, script: Sequence[str | Path] = ()) -> Worker:
-        """Return worker *number*, started; *script* stands in for the program at the first start."""
+    def worker(self, number: int = 1, instead: Sequence[str] = ()) -> Worker:
+        """Return worker *number*, started; *instead* is another program, from its first start on."""
         name = f"worker-{number}"
         worker = self.workers.get(name)
         if worker is None:
-            worker = self.workers[name] = Worker(name, self.config, self.folder, script)
+            worker = self.workers[name] = Worker(name, self.config, self.folder, instead)
         if not worker.running:
             worker.start()
         return worker
