@@ -15,7 +15,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
-from pipeline.core.posted import PostedEvent
+from pipeline.core.posted import FREE_TEXT, PostedEvent
 
 HASH_BYTES: Final = 8
 """Half of a hash's hex digits: 64 bits make two of a billion recipients meet with p = 3 %."""
@@ -23,6 +23,7 @@ HASH_BYTES: Final = 8
 _MAX_KEY: Final = 64
 _PERSON: Final = b"mailstream"
 _MAX_QUOTED: Final = 64  # RFC 5321, 4.5.3.1.1; it also bounds the work on a reply of quotes
+_MAX_LOOSE: Final = 256
 
 # One token up to its last sign, never entered again once left (possessive), and only at its
 # beginning (look-behind): linear on any text.  Locals may hold what SRS, VERP and percent hacks
@@ -32,20 +33,23 @@ _LOCAL: Final = r"""[^\s<>()\[\]:;,"@\uff20\ufe6b]"""
 _DOMAIN: Final = r"(\[[0-9A-Za-z.:]{2,64}\]|[\w.\-]*+)"
 _UNQUOTED: Final = rf"(?<!{_LOCAL}){_LOCAL}++(?:{_SIGN}{_LOCAL}*+(?={_SIGN}))*+"
 _QUOTED: Final = rf"""(?<!\\)\"(?:[^"\\]|\\.){{1,{_MAX_QUOTED}}}+\""""
-_PLAIN: Final = re.compile(f"({_QUOTED}|{_UNQUOTED}){_SIGN}{_DOMAIN}")
+# What stands between quotation marks before a sign, however it is escaped or how long it is.
+_LOOSE: Final = rf"""(?<!")"++[^"]{{1,{_MAX_LOOSE}}}+"++"""
+_PLAIN: Final = re.compile(f"({_QUOTED}|{_LOOSE}|{_UNQUOTED}){_SIGN}{_DOMAIN}")
 # The same in a link or in HTML, where other escapes may stand in the local.
-_ESCAPED_SIGN: Final = "(?:%40|&#64;|&#[xX]40;)"
+_ESCAPED_SIGN: Final = r"(?:%(?:25)*40|&#0*64;|&#[xX]0*40;|&commat;|\\u0040)"
 _ESCAPED_BEFORE: Final = r"""[^\s<>()\[\]:;,"@&?/]"""
-_ESCAPED_LOCAL: Final = r"""(?:[^\s<>()\[\]:;,"@%&?/]|%(?!40))"""
+_ESCAPED_LOCAL: Final = r"""(?:[^\s<>()\[\]:;,"@%&?/\\]|%(?!(?:25)*40)|\\(?!u0040))"""
 _ESCAPED: Final = re.compile(
     rf"((?<!{_ESCAPED_BEFORE}){_ESCAPED_LOCAL}++"
     rf"(?:{_ESCAPED_SIGN}{_ESCAPED_LOCAL}*+(?={_ESCAPED_SIGN}))*+){_ESCAPED_SIGN}{_DOMAIN}"
 )
-_ESCAPES: Final = ("%40", "&#64;", "&#x40;", "&#X40;")
+_ESCAPES: Final = ("%40", "%25", "&#", "&commat;", "\\u0040")
 _WIDE_SIGNS: Final = ("\uff20", "\ufe6b")
 _ANGLE: Final = re.compile(r"<([^<>]*)>\s*\Z")
 _WHOLE_DOMAIN: Final = re.compile(r"[\w.\-]+|\[[0-9A-Za-z.:]+\]")
 
+_REPLY_FIELDS: Final = (*FREE_TEXT, "error_code")
 _SENDER_FIELDS: Final = ("user", "login", "auth_user", "from_user", "from_address", "from_")
 _CLIENT_FIELDS: Final = {"zonemta": ("client_ip",), "haraka": ("client_ip", "source_ip")}
 """By source: ZoneMTA's ``source_ip`` is the address of ours that the mail left from."""
@@ -86,19 +90,16 @@ class Privacy:
         """Return *reply* with every address in it hashed."""
         if "@" in reply or (not reply.isascii() and any(sign in reply for sign in _WIDE_SIGNS)):
             reply = _PLAIN.sub(self._quoted, reply)
-        if ("%40" in reply or "&#" in reply) and any(escape in reply for escape in _ESCAPES):
+        if any(escape in reply for escape in _ESCAPES):
             reply = _ESCAPED.sub(self._quoted, reply)
         return reply
 
     def apply(self, event: PostedEvent, source: str) -> bool:
         """Take out what must not be stored; tell whether the event changed."""
         before = self._changes
-        if self._replies:
-            if event.response_message:
-                self._apply_reply(event, "response_message", event.response_message)
-            if event.error_message:
-                self._apply_reply(event, "error_message", event.error_message)
-        if self._recipients and (event.to or event.to_user or event.to_hash):
+        if self._replies and (event.response_message or event.error_message or event.error_code):
+            self._apply_replies(event)
+        if self._recipients and (event.to or event.to_user or event.to_hash or event.to_domain):
             self._apply_recipient(event)
         if self._user:
             self._hash_fields(event, _SENDER_FIELDS)
@@ -110,16 +111,20 @@ class Privacy:
                     self._changes += 1
         return self._changes != before
 
-    def _apply_reply(self, event: PostedEvent, name: str, reply: str) -> None:
-        redacted = self.redact(reply)
-        if redacted != reply:
-            setattr(event, name, redacted)
-            self._changes += 1
+    def _apply_replies(self, event: PostedEvent) -> None:
+        for name in _REPLY_FIELDS:
+            text = getattr(event, name)
+            if text and (redacted := self.redact(text)) != text:
+                setattr(event, name, redacted)
+                self._changes += 1
 
     def _apply_recipient(self, event: PostedEvent) -> None:
         self._hash_fields(event, ("to", "to_user"))
         if event.to_hash and "@" in event.to_hash:  # else it is the sender's own hash
             self._hash_fields(event, ("to_hash",))
+        if event.to_domain and "@" in event.to_domain:
+            event.to_domain = event.to_domain.rpartition("@")[2]
+            self._changes += 1
 
     def _hash_fields(self, event: PostedEvent, names: tuple[str, ...]) -> None:
         for name in names:

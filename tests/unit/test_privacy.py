@@ -24,7 +24,10 @@ JOHN = PRIVACY.hash("john@example.com")
         ("mailto:john@example.com?x", f"mailto:{JOHN}@example.com?x"),
         ("to=john\uff20example.com", f"{PRIVACY.hash('to=john@example.com')}@example.com"),
         ("x/?email&john%40example.com", f"x/?email&{JOHN}@example.com"),
-        ("john&#64;example.com", f"{JOHN}@example.com"),
+        *(
+            (f"john{sign}example.com", f"{JOHN}@example.com")
+            for sign in ("&#64;", "&#064;", "&#x40;", "&#X0040;", "&commat;", "%2540", "\\u0040")
+        ),
         ("x/?a%2Bb%40c%40d.example", f"x/?{PRIVACY.hash('a%2Bb%40c@d.example')}@d.example"),
         ("john@[192.0.2.1]", f"{PRIVACY.hash('john@[192.0.2.1]')}@[192.0.2.1]"),
         ("john@ has no mailbox", f"{PRIVACY.hash('john@')}@ has no mailbox"),
@@ -51,6 +54,9 @@ def test_addresses_in_replies_become_hash_and_domain(reply: str, redacted: str) 
         "john@d+oe@@example.com",
         "o'brien@example.com",
         "a.b-c_d+e{f}|g~!#$%&*/=?^`@example.com",
+        '""john doe""@example.com',
+        '"john doe\\"@example.com',
+        f'"{"john doe " * 20}"@example.com',
     ],
 )
 @pytest.mark.parametrize("reply", ["{}", "550 <{}> unknown", "550 {}: unknown", "x,{};y"])
@@ -62,6 +68,11 @@ def test_nothing_of_a_local_part_is_left(address: str, reply: str) -> None:
     )
 
 
+def test_a_quoted_local_part_may_be_quoted_in_json() -> None:
+    redacted = PRIVACY.redact('{"to":"\\"john doe\\"@example.com"}')
+    assert re.fullmatch(r'\{"to":"\\?[0-9a-f]{16}@example.com"\}', redacted)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -69,6 +80,9 @@ def test_nothing_of_a_local_part_is_left(address: str, reply: str) -> None:
         "@" * 16_000,
         '"' * 16_000 + "@",
         '\\"' * 8000 + "@",
+        'a"' * 8000,
+        '" ' * 8000 + "@",
+        "%25" * 5000 + "@",
         "a@" * 8000,
         "a%40" * 4000,
     ],
@@ -93,11 +107,14 @@ def test_recipients_are_hashed_in_every_field() -> None:
         to_hash="john@example.com",
         response_message="<john@example.com> full",
         error_message="no <john@example.com>",
+        error_code="john@example.com",
+        to_domain="john@example.com",
     )
     assert event.to == event.to_hash == f"{JOHN}@example.com"
     assert event.to_user == PRIVACY.hash("john")
     assert event.response_message == f"<{JOHN}@example.com> full"
     assert event.error_message == f"no <{JOHN}@example.com>"
+    assert (event.error_code, event.to_domain) == (f"{JOHN}@example.com", "example.com")
 
 
 def test_a_recipient_with_a_display_name_keeps_nothing_but_the_domain() -> None:
