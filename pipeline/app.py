@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_TOPICS
+from pipeline.enrich.dedupe import reach_ms
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from pipeline.kit.clock import Clock
@@ -35,7 +36,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         client=client_options(settings.kafka, bootstrap),
         commit_interval_ms=pipeline.commit_interval,
         fold_horizon_ms=max(pipeline.windows) + FOLD_MARGIN_MS,
-        seen_horizon_ms=pipeline.dedupe_horizon,
+        seen_horizon_ms=reach_ms(pipeline.dedupe_horizon),
     )
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)

@@ -104,12 +104,25 @@ class Verdict(NamedTuple):
     """The partition's clock after the batch."""
 
 
+def reach_ms(horizon_ms: int) -> int:
+    """Return how long ids are remembered at most: buckets are dropped whole.
+
+    A worker that takes over a partition reads as far back, or it would know fewer ids than its
+    predecessor did.
+    """
+    return (BUCKETS + 1) * _width_ms(horizon_ms)
+
+
+def _width_ms(horizon_ms: int) -> int:
+    return max(1, horizon_ms // BUCKETS)
+
+
 class SeenSet:
     """The ids of one source partition."""
 
     def __init__(self, horizon_ms: int, max_bucket: int) -> None:
         """Remember ids for *horizon_ms*; a bucket of more than *max_bucket* ids is closed early."""
-        self._width_ms = max(1, horizon_ms // BUCKETS)
+        self._width_ms = _width_ms(horizon_ms)
         self._max_bucket = max_bucket
         self._buckets: list[Bucket] = []
         self._warm_end = 0

@@ -1,7 +1,8 @@
 """The mark: what the metadata of a committed offset says about its commit.
 
 ``1 <token> <commit_ms> <received_ms>``.  The token is unique per commit: a worker that finds its
-own last mark on a partition knows that nobody else has committed there in between.
+own last mark on a partition knows that nobody else has committed there in between.  *commit_ms* is
+the record time of what the commit wrote, by which its seen run is told from older ones of that end.
 *received_ms* is the dedupe horizon's clock of the partition (see ``core.seen``), from which the
 next owner knows how far back the seen ids matter.
 """

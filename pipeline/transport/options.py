@@ -24,7 +24,7 @@ class EngineOptions:
     fold_horizon_ms: int
     """How far back the fold reads: the longest window + :data:`FOLD_MARGIN_MS`."""
     seen_horizon_ms: int
-    """How far back ids are remembered: the dedupe horizon."""
+    """How far back ids are remembered: the dedupe horizon, and the rest of its oldest bucket."""
     compression: Compression = "zstd"
     """Of what the engine writes; see :mod:`pipeline.transport.compression` for the figures."""
     session_timeout_ms: int = 10_000

@@ -18,7 +18,7 @@ from pipeline.transport.lane import Lane, Surroundings
 from pipeline.transport.mark import Committed, Mark, decode_mark
 from pipeline.transport.options import SEEN_MARGIN_MS
 from pipeline.transport.transaction import PartitionProducer, PreparedBatch
-from pipeline.transport.warmup import WarmUp
+from pipeline.transport.warmup import LastRun, WarmUp
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ class Work:
     prepared: Sequence[PreparedBatch]
     end: int
     """The source offset after it."""
+    made_ms: int
+    """When it was computed: the time of its records."""
     events: int
     received_ms: int | None
     on_commit: Callable[[], None]
@@ -95,20 +97,21 @@ class SourceLane(Lane):
             self._step.open(self.tp)
         self._held = True
         self._received_ms = None
-        if committed is not None:
-            await self._warm_up(committed)
+        await self._warm_up(committed)
         self._base, self._whole = committed, True
 
-    async def _warm_up(self, committed: Committed) -> None:
+    async def _warm_up(self, committed: Committed | None) -> None:
         clock, options = self.shared.clock, self.shared.options
         now_ms, since = clock.now_ms(), clock.monotonic()
-        mark = decode_mark(committed.metadata)
+        mark = None if committed is None else decode_mark(committed.metadata)
+        last = None
+        if committed is not None and mark is not None:
+            last = LastRun(committed.offset, mark.commit_ms)
         self._received_ms = None if mark is None else mark.received_ms
         # The horizon is measured by ingest time, which may lag behind; runs are never older.
         until_ms = now_ms if mark is None else min(now_ms, mark.received_ms)
         since_ms = until_ms - options.seen_horizon_ms - SEEN_MARGIN_MS
-        end = None if mark is None else committed.offset
-        warm_up = WarmUp(self.tp, self._seen, end, max(0, since_ms))
+        warm_up = WarmUp(self.tp, self._seen, last, max(0, since_ms))
         met = await warm_up.read(options, self._warm)
         extra = {**self._place(), "seconds": round(clock.monotonic() - since, 3)}
         if met or mark is None or mark.commit_ms < now_ms - options.seen_horizon_ms:
@@ -153,7 +156,7 @@ class SourceLane(Lane):
     def _work(self, result: StepResult, end: int, now_ms: int) -> Work:
         prepared = self._producer.prepare(result.outputs, now_ms)
         received_ms = self._received_of(result.outputs)
-        return Work(prepared, end, result.events, received_ms, result.on_commit)
+        return Work(prepared, end, now_ms, result.events, received_ms, result.on_commit)
 
     def _received_of(self, outputs: Sequence[Output]) -> int | None:
         for output in outputs:
@@ -165,8 +168,8 @@ class SourceLane(Lane):
         """Commit one transaction; only then does the step's state change."""
         async with self._working():
             clock, stats = self.shared.clock, self.shared.stats
-            commit_ms, since = clock.now_ms(), clock.monotonic()
-            mark = Mark.now(commit_ms, work.received_ms)
+            since = clock.monotonic()
+            mark = Mark.now(work.made_ms, work.received_ms)
             committed = Committed(work.end, mark.encode())
             try:
                 await self._producer.commit(work.prepared, self.tp, committed)
@@ -182,7 +185,7 @@ class SourceLane(Lane):
             self.next = work.end
             stats.transactions += 1
             stats.transaction_s.observe(clock.monotonic() - since)
-            stats.last_commit_ms = commit_ms
+            stats.last_commit_ms = clock.now_ms()
 
     # -- ending
 

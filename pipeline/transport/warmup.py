@@ -1,8 +1,9 @@
 """Warm-up: what the former owners of a source partition have seen, from ``mail.seen``.
 
 Several raw topics share one partition of ``mail.seen``, and each writer's transactions come in
-between.  The reading ends at the run whose end is the committed source offset: every commit
-wrote one.  If there is none (retention took it, or an operator moved the offset), it ends where
+between.  The reading ends at the run of the last commit: every commit wrote one, with the committed
+source offset as its end and the commit's time as its record time (an offset may be committed more
+than once, after an operator moved it back).  If there is none (retention took it, or an operator moved the offset), it ends where
 the log ended after the fencing: by then every run of the partition had been written.  Neither
 end may be taken from ``end_offsets``, which another source's open transaction keeps low.
 
@@ -17,6 +18,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -33,6 +35,15 @@ YIELD_S = 0.03
 """Work between two turns of the event loop."""
 
 
+class LastRun(NamedTuple):
+    """The run that the last commit of a source partition wrote."""
+
+    end: int
+    """The committed source offset."""
+    written_ms: int
+    """Its record time."""
+
+
 @dataclass(frozen=True, slots=True)
 class WarmUp:
     """What is to be read for one source partition."""
@@ -40,15 +51,18 @@ class WarmUp:
     tp: TopicPartition
     """The source partition, already fenced."""
     seen: TopicPartition
-    end: int | None
-    """The committed source offset, if it is a commit of ours; None: read all there is."""
+    last: LastRun | None
+    """Where to end, if the committed offset is a commit of ours; None: read all there is."""
     since_ms: int
     """Record time from which runs matter."""
 
     async def read(self, options: EngineOptions, warm: Callable[[bytes], None]) -> bool:
-        """Feed the runs of the partition to *warm*, oldest first; return whether the last was met.
+        """Feed the runs of the partition to *warm*, oldest first.
 
         Waits as long as it takes: also while Kafka is away, or other transactions hide records.
+
+        Returns:
+            Whether there was a run that ends where the last commit does.
 
         Raises:
             InvariantError: A record is no run, or of a newer program.
@@ -80,6 +94,7 @@ class WarmUp:
     async def _follow(self, consumer: AIOKafkaConsumer, warm: Callable[[bytes], None]) -> bool:
         partition = KafkaPartition(*self.seen)
         goal: int | None = None
+        met = False
         worked_since = time.monotonic()
         while True:
             fetched = await consumer.getmany(timeout_ms=WAIT_MS)
@@ -96,7 +111,9 @@ class WarmUp:
                 if (run.topic, run.partition) != self.tp:
                     continue
                 warm(record.value)
-                if run.end == self.end:
-                    return True
+                if self.last is not None and run.end == self.last.end:
+                    met = True
+                    if record.timestamp == self.last.written_ms:
+                        return True
             if goal is not None and await consumer.position(partition) >= goal:
-                return False
+                return met

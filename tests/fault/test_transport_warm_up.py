@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -40,9 +40,10 @@ async def open_transaction(place: Place) -> AsyncIterator[None]:
 
 
 async def _warm_up_behind_a_transaction(place: Place, seconds: float) -> None:
-    async with open_transaction(place):
+    async with AsyncExitStack() as stack:
         async with working(place) as worker:
             await until(lambda: worker.ready)
+            await stack.enter_async_context(open_transaction(place))
             await place.write(IDS)
             await until(lambda: worker.fold.total == len(IDS))
         await place.write(IDS)
@@ -75,9 +76,10 @@ def test_a_warm_up_of_a_minute_ends_in_a_working_partition(broker: str) -> None:
     async def scenario() -> None:
         place = Place(broker)
         await place.create()
-        async with open_transaction(place):
+        async with AsyncExitStack() as stack:
             async with working(place) as worker:
                 await until(lambda: worker.ready)
+                await stack.enter_async_context(open_transaction(place))
                 await place.write(IDS)
                 await until(lambda: worker.fold.total == len(IDS))
             await place.write([*IDS, "b-1"])

@@ -11,6 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.pane import HOUR_MS
@@ -79,6 +80,18 @@ class Place:
             await consumer.commit(dict.fromkeys(partitions, offset))
         finally:
             await consumer.stop()
+
+    async def forget_offsets(self) -> None:
+        """Delete the group with all it committed, as an operator, or a week of absence, would."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            coordinator = await admin.find_coordinator(self.names.app_id)
+            request = DeleteGroupsRequest([self.names.app_id])
+            answer: Any = await admin._send_request_to_node(coordinator, request)
+            assert answer.results == [(self.names.app_id, 0)]
+        finally:
+            await admin.close()
 
     async def read(self, topic: str) -> list[str]:
         """Return all values of a topic as a read_committed reader sees them, to its very end.

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.core.seen import VERSION, SeenRun, Segment
-from pipeline.enrich.dedupe import BUCKETS, Bucket, Hashes, SeenSet, Verdict, segments_of
+from pipeline.enrich.dedupe import (
+    BUCKETS,
+    Bucket,
+    Hashes,
+    SeenSet,
+    Verdict,
+    reach_ms,
+    segments_of,
+)
 
 HORIZON = 24_000
 WIDTH = HORIZON // BUCKETS
@@ -54,6 +62,15 @@ def test_judging_changes_nothing() -> None:
     for _ in range(2):
         assert log.judge(5, 1, 2).new.tolist() == [True, True]
     assert (log.seen.count, log.seen.clock_ms) == (0, 0)
+
+
+def test_an_id_is_remembered_for_its_bucket_longer_than_the_horizon_at_most() -> None:
+    reach = reach_ms(HORIZON)
+    for at, remembered in ((0, reach - 1), (WIDTH - 1, reach - WIDTH)):
+        for later, new in ((remembered, False), (remembered + 1, True)):
+            log = Log()
+            log.commit(at, 1)
+            assert log.commit(at + later, 1) == [new]
 
 
 def test_an_id_is_forgotten_after_the_horizon_and_not_before() -> None:
