@@ -9,9 +9,12 @@ import re
 from typing import Final
 
 from pipeline.core.batch import OutRecord, Record, TopicPartition
+from pipeline.core.topics import MAX_MESSAGE_BYTES
 
 MAX_ERROR: Final = 500
 """Characters of the header ``error``."""
+MAX_VALUE: Final = MAX_MESSAGE_BYTES // 2
+"""Bytes of the value: the marks may make it longer than the record was."""
 
 _SIGN: Final = re.compile(
     rb"([@%&\\\xef](?:(?<=@)|(?<=%)40|(?<=&)#(?:64|[xX]40);|(?<=\\)u0040|(?<=\xef)(?:\xbc\xa0|\xb9\xab)))"
@@ -41,7 +44,7 @@ def _without_local(part: bytes) -> bytes:
 
 
 def dead_letter(tp: TopicPartition, record: Record, source: str, error: str) -> OutRecord:
-    """Return the record for ``mail.dead``."""
+    """Return the record for ``mail.dead``; a value that no topic would take is cut."""
     words = redact(error.encode("utf-8", "replace")[: 4 * MAX_ERROR]).decode("utf-8", "replace")
     headers = (
         ("error", words[:MAX_ERROR].encode()),
@@ -50,4 +53,4 @@ def dead_letter(tp: TopicPartition, record: Record, source: str, error: str) -> 
         ("partition", str(tp.partition).encode()),
         ("offset", str(record.offset).encode()),
     )
-    return OutRecord(redact(record.value or b""), record.key, headers)
+    return OutRecord(redact(record.value or b"")[:MAX_VALUE], record.key, headers)

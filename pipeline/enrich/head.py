@@ -8,14 +8,14 @@ from typing import Final, NamedTuple
 
 from pipeline.core.batch import Record, header
 from pipeline.core.errors import Reason, RecordError
-from pipeline.core.pane import BASE_PANE_MS
+from pipeline.core.pane import BASE_PANE_MS, FUTURE_AFTER_MS
 from pipeline.core.posted import PostedEvent
 from pipeline.core.timestamp import MIN_MS, rfc3339
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.parse import haraka, zonemta
 
-MAX_RECEIVED_MS: Final = BASE_PANE_MS * ((1 << 32) - 2)
-"""Panes have 32 bits in delta frames: the year 3331."""
+MAX_RECEIVED_MS: Final = BASE_PANE_MS * ((1 << 32) - 1) - FUTURE_AFTER_MS
+"""Panes have 32 bits in delta frames, and an event may be newer than its ingest: the year 3331."""
 MAX_ID: Final = 1000
 MAX_NAME: Final = 255
 

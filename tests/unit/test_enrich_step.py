@@ -6,7 +6,9 @@ import pytest
 
 from pipeline.core.event import id_hash, partition_of
 from pipeline.core.families import KEY_SEPARATOR
+from pipeline.core.pane import FUTURE_AFTER_MS, pane_of
 from pipeline.core.seen import decode_run
+from pipeline.enrich.head import MAX_RECEIVED_MS
 from tests.kit.enrich import (
     HOUR,
     NAMES,
@@ -174,6 +176,13 @@ def test_failures_are_counted_by_class_and_delivery_times_where_they_are_attribu
     assert phase1.count("mail_failures_total", "google", "bounced", "invalid_recipient") == 1
     assert phase1.tally.histograms["mail_ip_delivery_seconds"] == {}
     assert phase1.count("mail_provider_outcomes_total", "google", "bounced") == 1
+
+
+def test_every_time_of_receipt_that_is_taken_has_panes() -> None:
+    event_ms = MAX_RECEIVED_MS + FUTURE_AFTER_MS
+    latest = raw(mail(timestamp=event_ms / 1000), received=MAX_RECEIVED_MS)
+    found = rows(frames(Phase1().batch([latest])).values())
+    assert {pane for _, _, _, pane in found} == {pane_of(event_ms)}
 
 
 def test_newest_times_never_go_back() -> None:

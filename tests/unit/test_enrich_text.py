@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.batch import TopicPartition
+from pipeline.core.topics import MAX_MESSAGE_BYTES
 from pipeline.enrich.addresses import domain, ip, mail_address
 from pipeline.enrich.dead import MAX_ERROR, dead_letter, redact
 from pipeline.enrich.memo import ENTRY_COST, Memo
@@ -218,7 +219,13 @@ def test_a_dead_letter_of_no_value_is_empty_and_its_error_short() -> None:
     assert len(dict(letter.headers)["error"]) == MAX_ERROR
 
 
-def test_a_look_at_many_valuesfinds_the_odd_ones_only() -> None:
+@pytest.mark.parametrize("value", [b"@" * (3 << 20), b"a@" * (4 << 20), b"x" * (9 << 20)])
+def test_a_dead_letter_is_cut_to_what_a_topic_takes(value: bytes) -> None:
+    letter = dead_letter(TopicPartition("t", 0), Raw(0, value, (), None), "s", "x")
+    assert 0 < len(letter.value) < MAX_MESSAGE_BYTES - 4096
+
+
+def test_a_look_at_many_values_finds_the_odd_ones_only() -> None:
     plain = b'{"a":"b_c","n":1,"d":"x"}'
     odd = [b'{"a":""}', b'{"a":"_b"}', b'{"a":"\\n"}', b'{"":1}']
     values = [odd[place % 4] if place % 97 == 3 else plain for place in range(1_700)]
