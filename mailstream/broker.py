@@ -45,6 +45,13 @@ class Broker:
         self._ours = False
         self._bootstrap = ""
 
+    @property
+    def begun(self) -> bool:
+        """Tell whether a broker of ours was started, or may still come up."""
+        if self._starting is None or not self._starting.done():
+            return self._ours
+        return not self._starting.cancelled() and self._starting.exception() is None
+
     async def start(self) -> str:
         """Return the bootstrap address of a broker that answers.
 

@@ -176,11 +176,17 @@ def kafka_start() -> None:
 @kafka.command("stop")
 @configurable
 def kafka_stop() -> None:
-    """Stop the local broker in order."""
+    """Stop the local broker in order, unless `mailstream run` uses it."""
+    from mailstream.folder_lock import folder_lock
     from mailstream.local_kafka import LocalKafka
 
     _log_as("kafka", logging.WARNING)
-    click.echo("stopped" if LocalKafka(settings().data_dir).stop() else "not running")
+    folder = settings().data_dir
+    if not LocalKafka(folder).status().running:
+        click.echo("not running")
+        return
+    with folder_lock(folder):  # a run would start it again
+        click.echo("stopped" if LocalKafka(folder).stop() else "not running")
 
 
 @kafka.command("status")
@@ -203,7 +209,7 @@ def topics() -> None:
     """Create or describe the topics."""
 
 
-@topics.command("create")
+@topics.command("create", short_help="Create what is missing; safe to repeat.")
 @configurable
 def topics_create() -> None:
     """Create what is missing and bring the rest up to date; safe to repeat."""
@@ -259,7 +265,7 @@ def _show_topics(descriptions: Sequence[TopicDescription]) -> None:
     Console().print(table)
 
 
-@cli.command()
+@cli.command(short_help="Run one worker; all of a prefix share the work.")
 @configurable
 @click.option("--name", default="worker-1", show_default=True, help="What the log calls it.")
 @click.option("--listen", type=AddressType(), help="Where /metrics is; else metrics.listen.")
@@ -302,7 +308,7 @@ def config() -> None:
     """Check the configuration, or print an example."""
 
 
-@config.command("check")
+@config.command("check", short_help="Print the effective settings, secrets masked.")
 @configurable
 def config_check() -> None:
     """Print the effective settings, secrets masked, and warnings as comments."""

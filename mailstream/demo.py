@@ -115,7 +115,7 @@ class Poster:
     def summary(self) -> str:
         """Return what became of the posted events."""
         again = f", {self.posted_again:,} posts made again" if self.posted_again else ""
-        return f"{self.accepted:,} events accepted, {self.rejected:,} rejected{again}"
+        return f"{self.accepted:,} accepted, {self.rejected:,} rejected{again}"
 
     async def post_all(self, events: Iterable[SimulatedEvent]) -> None:
         """Post *events*, each not before its time.
@@ -217,7 +217,7 @@ def _wait_s(answer: httpx.Response | None, failures: int) -> float:
 def _tell(running: Running, show: Show) -> None:
     console, user = running.console, compromised_user(show.seed)
     login = f" -u {running.settings.metrics.username}" if running.settings.metrics.username else ""
-    console.say(f"posting about {show.rate:g} simulated events/s (seed {show.seed})")
+    console.say(f"posting {show.rate:g} simulated events/s, the mean over a day (seed {show.seed})")
     console.say(f"{user} is quiet now; its account floods after {FLOOD_AFTER_MS // 1000} s: watch")
     shown = "mail_user_events"
     if "user" not in running.settings.privacy.pseudonymise:

@@ -199,8 +199,10 @@ class _Installation:
         Raises:
             MailstreamError: It was hurried.
         """
+        begun = self._supervisor.has_parts or self._broker.begun
         self._console.status("")
-        self._console.say("stopping ingest, then the workers, then Kafka; Ctrl-C again hurries")
+        if begun:
+            self._console.say("stopping ingest, then the workers, then Kafka; Ctrl-C again hurries")
         withdraw(self._settings.data_dir, NAME)
         await self._supervisor.stop([INGEST])
         await self._supervisor.stop(self._listens)
@@ -209,7 +211,8 @@ class _Installation:
         self._supervisor.surface()
         if self._hurried:
             raise MailstreamError("everything was ended at once, by a second signal")
-        self._console.say("stopped")
+        if begun:
+            self._console.say("stopped")
 
     def kill(self) -> None:
         """End everything at once; what was acknowledged is in Kafka's log all the same."""

@@ -80,6 +80,11 @@ class Supervisor:
         self.refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Set when a part's first process finds its configuration unusable: why."""
 
+    @property
+    def has_parts(self) -> bool:
+        """Tell whether anything was started."""
+        return bool(self._kept)
+
     def start(self, part: Part) -> None:
         """Start *part* and keep it alive until :meth:`stop`."""
         kept = _Kept(part, PartLog(self._data_dir / "log" / f"{part.name}.log"))

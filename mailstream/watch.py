@@ -130,7 +130,10 @@ class Probe:
         """Return the worker's numbers, or None if it does not answer."""
         try:
             answer = await self.client.get(
-                f"{self.metrics_url(address)}/metrics", auth=self._auth or httpx.USE_CLIENT_DEFAULT
+                f"{self.metrics_url(address)}/metrics",
+                # Nothing else is rendered, and the windows' zeros are left to Prometheus.
+                params={"name[]": _WANTED},
+                auth=self._auth or httpx.USE_CLIENT_DEFAULT,
             )
         except httpx.HTTPError:
             return None

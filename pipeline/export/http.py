@@ -49,8 +49,12 @@ class WorkerHttp:
         return app
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Answer a scrape, in the format and the encoding that it asks for."""
-        page = await self._exporter.page(request.headers.get(hdrs.ACCEPT, ""))
+        """Answer a scrape, in the format and the encoding that it asks for.
+
+        Parameters ``name[]`` choose metrics, as with other exporters.
+        """
+        names = frozenset(request.query.getall("name[]", ()))
+        page = await self._exporter.page(request.headers.get(hdrs.ACCEPT, ""), names)
         headers = {hdrs.CONTENT_TYPE: page.content_type, hdrs.VARY: "Accept, Accept-Encoding"}
         body = page.body
         if gzip_accepted(request.headers.get(hdrs.ACCEPT_ENCODING, "")):

@@ -73,26 +73,33 @@ class Exporter:
         self._board.advance(now_ms)
         self.freshness.observe(now_ms)
 
-    async def page(self, accept: str = "") -> Page:
+    async def page(self, accept: str = "", names: frozenset[str] = frozenset()) -> Page:
         """Return the page in the format that the header ``Accept`` asks for.
 
         Scrapes take turns: a series shows its zero to the one scrape that follows its end.
+
+        Args:
+            accept: The header's value.
+            names: The metrics to show; empty: all.  Of the window gauges a family comes whole,
+                and a family that does not come keeps its zeros.
         """
         encoder, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith(_OPENMETRICS)
         async with self._turn:
-            parts = [text.encode() for text in await self._windows()]
-            parts += await self._rest(encoder, openmetrics=openmetrics)
+            parts = [text.encode() for text in await self._windows(names)]
+            parts += await self._rest(encoder, names, openmetrics=openmetrics)
         if openmetrics:
             parts.append(_END)
         return Page(content_type, b"".join(parts))
 
-    async def _windows(self) -> list[str]:
+    async def _windows(self, names: frozenset[str]) -> list[str]:
         """Render family by family, so that nothing else waits for more than one."""
         self.tick()
         parts = []
         member = self.freshness.is_member(self._clock.now_ms())
         for text in self._families:
+            if names and names.isdisjoint(text.metrics):
+                continue
             name = text.family.name
             for partition in self._board.partitions if member else ():
                 self._board.settle(name, partition)
@@ -103,10 +110,12 @@ class Exporter:
         return parts
 
     async def _rest(
-        self, encoder: Callable[[Collector], bytes], *, openmetrics: bool
+        self, encoder: Callable[[Collector], bytes], names: frozenset[str], *, openmetrics: bool
     ) -> list[bytes]:
         parts = []
         for metric in self.registry.collect():
+            if names and names.isdisjoint((metric.name, f"{metric.name}_total")):
+                continue
             family = _renamed(metric) if openmetrics else metric
             parts.append(encoder(_One(family)).removesuffix(_END))
             await asyncio.sleep(0)

@@ -50,6 +50,8 @@ class FamilyText:
         self.family = family
         self.folded = 0
         """Keys under ``_other`` at the last scrape."""
+        self.metrics = frozenset(export.metric for export in family.exports) | {family.last_event}
+        """Their names."""
         self._windows_ms = tuple(windows_ms)
         self._top = TopKeys(family, top_keys, windows_ms)
         self._labels: dict[str, str] = {}

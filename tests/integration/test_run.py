@@ -201,6 +201,16 @@ def test_a_second_run_on_the_folder_is_refused_in_one_sentence(running: Installa
     assert f"runs on {running.folder} already (process {running.pid})" in sentence
 
 
+def test_the_broker_of_a_run_is_not_stopped_under_it(running: Installation) -> None:
+    before = running.parts()["kafka"]
+    command = mailstream("kafka", "stop", "--config", running.folder / "mailstream.yaml")
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=READY_S)
+    assert refused.returncode == 2
+    [sentence] = refused.stderr.splitlines()
+    assert f"runs on {running.folder} already (process {running.pid}): stop it first" in sentence
+    assert alive({"kafka": before}) == ["kafka"]
+
+
 def test_a_second_ctrl_c_ends_even_what_does_not_answer(running: Installation) -> None:
     parts = running.parts()
     os.kill(parts["worker-2"], signal.SIGSTOP)
@@ -224,6 +234,24 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
     [sentence] = refused.stderr.splitlines()
     assert f"ingest.listen: {address} is taken" in sentence
     assert not (tmp_path / ".mailstream" / "kafka").exists()
+
+
+def test_where_nothing_was_started_nothing_is_stopped(tmp_path: Path) -> None:
+    config, no_folder = tmp_path / "mailstream.yaml", tmp_path / "file"
+    config.write_text('{ingest: {listen: "127.0.0.1:0"}, metrics: {listen: "127.0.0.1:0"}}')
+    no_folder.write_text("")
+    ran = subprocess.run(
+        mailstream("run", "--config", config),
+        env={**os.environ, "XDG_CACHE_HOME": str(no_folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=READY_S,
+    )
+    assert ran.returncode == 2
+    [sentence] = ran.stderr.splitlines()
+    assert sentence.startswith("mailstream: cannot keep Kafka's jars in ")
+    assert "stop" not in ran.stdout
 
 
 def test_ctrl_c_stops_all_in_order_and_a_restart_shows_the_same_numbers(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ class Worker:
         self.clock.set(self.clock.now_ms() + by_ms)
         self.stats.last_heartbeat_ms = self.clock.now_ms()
 
-    def page(self, accept: str = "") -> str:
+    def page(self, accept: str = "", *names: str) -> str:
         """Return what a scrape reads."""
-        return asyncio.run(self.exporter.page(accept)).body.decode()
+        return asyncio.run(self.exporter.page(accept, frozenset(names))).body.decode()
 
     def samples(self, metric: str) -> dict[str, float]:
         """Scrape, and return the values of a metric by the text between the braces."""

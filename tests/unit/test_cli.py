@@ -77,6 +77,13 @@ def test_no_command_starts_with_a_mistaken_configuration(
     assert low.startswith("mailstream: bad.yaml: topics.partitions: expected a whole number")
 
 
+@pytest.mark.parametrize(
+    "command", [[], ["kafka"], ["topics"], ["produce"], ["config"]], ids=" ".join
+)
+def test_no_line_of_a_list_of_commands_is_cut_short(command: list[str], capsys: Capture) -> None:
+    assert "..." not in Called(capsys, *command, "--help").out.partition("Commands:")[2]
+
+
 def test_config_may_stand_before_or_after_the_command_and_the_innermost_counts(
     capsys: Capture,
 ) -> None:

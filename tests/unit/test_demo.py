@@ -146,7 +146,7 @@ def test_what_is_not_acknowledged_is_posted_again_after_the_wait_that_was_asked_
     assert ids(ingest.accepted) == ids([event.event for event in events])
     assert poster.posted_again == 4
     assert 7.0 in clock.slept
-    assert poster.summary() == f"{len(events):,} events accepted, 0 rejected, 4 posts made again"
+    assert poster.summary() == f"{len(events):,} accepted, 0 rejected, 4 posts made again"
 
 
 def test_an_ingest_that_restarts_elsewhere_is_found_again() -> None:

@@ -101,6 +101,21 @@ def test_scrapes_at_the_same_time_take_turns() -> None:
     assert second.count(b'user="ann"') == 0
 
 
+def test_name_chooses_metrics_and_uses_up_no_zero_of_the_windows() -> None:
+    worker = Worker()
+    worker.fold(user=[Row(("ann",), "sent", NOW)])
+    assert worker.page().count('user="ann"') == 3
+    worker.pass_time(2 * 3_600_000)
+    chosen = worker.page("", "mail_events_total", "mailstream_lag")
+    types = [line for line in chosen.splitlines() if line.startswith("# TYPE")]
+    assert types == ["# TYPE mailstream_lag gauge", "# TYPE mail_events_total counter"]
+    _, _, asked = ask(worker, "/metrics?name[]=mail_events_total&name[]=mailstream_lag")
+    assert asked.decode() == chosen
+    emptied = worker.page("", "mail_user_events")
+    assert emptied.count('user="ann",event_type="sent"} 0\n') == 3
+    assert "mail_ip_events" not in emptied
+
+
 def test_metrics_want_the_password_when_there_is_one_and_health_does_not() -> None:
     protected = MetricsSettings(username="prom", password=SecretStr("s3cret"))
     worker = Worker(metrics=protected)
