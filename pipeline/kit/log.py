@@ -67,6 +67,16 @@ class RateLimit(logging.Filter):
         return True
 
 
+class Milder(logging.Filter):
+    """Shows the errors of aiokafka as warnings: it tries again by itself, and an error needs a hand."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through."""
+        if record.levelno == logging.ERROR and record.name.partition(".")[0] == "aiokafka":
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
+
+
 class _Stderr(logging.Handler):
     """Writes to what ``sys.stderr`` is at the time, so that a redirection later counts too."""
 
@@ -128,6 +138,7 @@ def setup(
     output.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=ending)
     )
+    output.addFilter(Milder())
     output.addFilter(RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [output]

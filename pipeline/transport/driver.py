@@ -7,6 +7,7 @@ to the engine, which opens and closes partitions outside Faust's own machinery.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections import defaultdict
@@ -62,6 +63,8 @@ class _Unremembered(defaultdict[TopicPartition, None]):
 
 class BatchConsumer(stock.Consumer):  # type: ignore[misc]  # faust is untyped here
     """Faust's consumer without offsets, seeks and commits of its own."""
+
+    logger = logging.getLogger("mode")  # else its lines about services come under our name
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take Faust's arguments."""
@@ -140,6 +143,8 @@ class _Boot(BootStrategy):  # type: ignore[misc]  # faust is untyped here
 
 class BatchApp(faust.App):  # type: ignore[misc]  # faust is untyped here
     """A Faust application that is set up by the engine alone."""
+
+    logger = logging.getLogger("mode")  # else its lines about services come under our name
 
     BootStrategy = _Boot
 

@@ -54,6 +54,8 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
     Everything but the methods marked *main loop* runs in the thread.
     """
 
+    logger = logging.getLogger("mode")  # else its lines about services come under our name
+
     options: EngineOptions
     on_heartbeat: Callable[[], None]
     on_failure: Callable[[Tap, BaseException], None]

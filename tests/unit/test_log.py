@@ -56,6 +56,13 @@ def test_setting_up_again_replaces(capsys: Capture) -> None:
     assert [line["component"] for line in lines(capsys)] == ["two"]
 
 
+def test_what_aiokafka_calls_an_error_is_a_warning_because_it_tries_again(capsys: Capture) -> None:
+    kit_log.setup("worker-1")
+    logging.getLogger("aiokafka.cluster").error("Topic is not available")
+    logging.getLogger("pipeline.x").error("a partition stopped")
+    assert [line["level"] for line in lines(capsys)] == ["warning", "error"]
+
+
 def test_for_people_a_line_is_text(capsys: Capture) -> None:
     kit_log.setup("worker-1", json=False)
     logging.getLogger("x").warning("trying again", extra={"wait_s": 1.5})
