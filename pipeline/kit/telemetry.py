@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from pipeline.core.errors import Reason
+
+_CREATED: Final = "_created"
 
 
 class Stage(StrEnum):
@@ -85,3 +90,21 @@ class ComponentMetrics:
     def succeeded(self, now_ms: int) -> None:
         """Note that the component did its work at *now_ms*."""
         self._last_success.set(now_ms / 1000)
+
+
+class _Plain(Collector):
+    """A registry without the times at which its series were created, which nobody reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith(_CREATED)]
+            yield metric
+
+
+def scrape(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """Return a component's page in the format that the header ``Accept`` asks for, and its type."""
+    encoder, content_type = choose_encoder(accept)
+    return encoder(_Plain(registry)), content_type

@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from pipeline.core.errors import Reason, RecordError, TransientError
 from pipeline.core.posted import PostedEvent
@@ -24,6 +23,7 @@ from pipeline.kit.clock import Clock
 from pipeline.kit.kafka import client_options
 from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import SOURCES, Settings
+from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
 from producers.api_keys import ApiKeys, SourceNotAllowedError, UnknownSourceError, WrongKeyError
 from producers.appender import ACK_DEADLINE_S, Appender
@@ -280,9 +280,9 @@ class Ingest:
         }
         return web.json_response(state, status=200 if trouble is None else 503)
 
-    async def _tell_metrics(self, _: web.Request) -> web.Response:
-        text = generate_latest(self._registry)
-        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def _tell_metrics(self, request: web.Request) -> web.Response:
+        text, content_type = scrape(self._registry, request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pipeline.core.errors import Reason
-from pipeline.kit.telemetry import ComponentMetrics, Stage
+from pipeline.kit.telemetry import ComponentMetrics, Stage, scrape
 
 
 class Why(StrEnum):
@@ -43,3 +43,17 @@ def test_nothing_goes_to_the_global_registry() -> None:
     assert b"mailstream_component" not in generate_latest()
     with pytest.raises(ValueError, match="Duplicated"):
         ComponentMetrics(registry, "b")
+
+
+def test_a_page_is_in_the_format_that_is_asked_for_without_times_of_creation() -> None:
+    registry = CollectorRegistry()
+    ComponentMetrics(registry, "ingest").received(3)
+    plain, plain_type = scrape(registry)
+    assert plain_type.startswith("text/plain")
+    line = b'mailstream_component_received_events_total{component="ingest"} 3.0\n'
+    assert line in plain
+    text, text_type = scrape(registry, "application/openmetrics-text;version=1.0.0")
+    assert text_type.startswith("application/openmetrics-text")
+    assert line in text
+    assert text.endswith(b"# EOF\n")
+    assert b"_created" not in plain + text
