@@ -237,6 +237,7 @@ def _validated(reading: _Reading, tree: dict[str, Any]) -> Settings:
     """Return the settings without what cannot be used, having reported it."""
     for place in reading.unset:
         reading.drop(tree, place)
+    wrong: list[Place] = []
     while True:
         try:
             return Settings.model_validate(tree, context={FROM_FILE: True})
@@ -244,7 +245,10 @@ def _validated(reading: _Reading, tree: dict[str, Any]) -> Settings:
             errors = exc.errors(include_url=False)
         for error in [error for error in errors if not _retyped(reading, tree, error)]:
             place, sentence = mistake_of(Settings, error)
-            reading.mistake(place, sentence)
+            # A list that is short because its items were dropped is no mistake of its own.
+            if error["type"] != "too_short" or all(one[: len(place)] != place for one in wrong):
+                reading.mistake(place, sentence)
+            wrong.append(place)
             reading.drop(tree, place)
 
 
