@@ -100,7 +100,7 @@ class IngestMetrics:
         )
         self.reading_bytes = Gauge(
             "mailstream_ingest_reading_bytes",
-            "Bytes of request bodies that are being read.",
+            "Bytes of request bodies that are held until they are records.",
             registry=registry,
         )
 

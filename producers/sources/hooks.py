@@ -220,7 +220,11 @@ class Ingest:
 
     async def _read(self, request: web.Request, sender: Sender, *, batch: bool) -> Posting:
         """Return the events of a request as records; its body is let go before they are written."""
-        body = await self._reader.read(request)
+        async with self._reader.body(request) as body:
+            self._require_room()  # it may have waited for its turn
+            return await self._prepared(body, sender, batch=batch)
+
+    async def _prepared(self, body: bytes, sender: Sender, *, batch: bool) -> Posting:
         events: Sequence[PostedEvent | RecordError]
         if batch:
             events = decode_batch(body, self._settings.ingest.max_batch_events)

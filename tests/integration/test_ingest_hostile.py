@@ -8,6 +8,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -236,4 +237,18 @@ def test_a_million_distinct_users_leave_no_trace_in_memory(service: Stand) -> No
             answer = opened.post(BATCH, content=body, headers=JSON)
             assert answer.json() == {"accepted": 10_000, "rejected": []}
         assert len(opened.get("/metrics").text) < 50_000
+    assert ingest.peak_bytes() < MEMORY
+
+
+def test_packed_posts_at_once_hold_no_more_memory_than_one_after_the_other(service: Stand) -> None:
+    ingest, address = ingest_of(service)
+    said = GOOD | {"response_message": "550 " + "x" * 2_800}
+    body = gzip.compress(json.dumps({"events": [said] * 10_000}).encode(), 1)
+    assert len(body) < 1 << 20
+    with ThreadPoolExecutor(32) as senders:
+        headers = JSON | {"Content-Encoding": "gzip"}
+        posts = [senders.submit(post, address, BATCH, body, headers) for _ in range(32)]
+        statuses = {one.result() for one in posts}
+    assert 202 in statuses
+    assert statuses <= {202, 503}
     assert ingest.peak_bytes() < MEMORY
