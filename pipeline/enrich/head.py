@@ -17,7 +17,8 @@ from pipeline.enrich.parse import haraka, zonemta
 MAX_RECEIVED_MS: Final = BASE_PANE_MS * ((1 << 32) - 1) - FUTURE_AFTER_MS
 """Panes have 32 bits in delta frames, and an event may be newer than its ingest: the year 3331."""
 MAX_ID: Final = 1000
-MAX_NAME: Final = 255
+MAX_NAME: Final = 256
+"""Bytes; an API key's name has up to 64 characters of up to four."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from pipeline.core.event import id_hash, partition_of
 from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.pane import FUTURE_AFTER_MS, pane_of
 from pipeline.core.seen import decode_run
 from pipeline.enrich.head import MAX_RECEIVED_MS
+from pipeline.kit.settings import ApiKey
 from tests.kit.enrich import (
     HOUR,
     NAMES,
@@ -183,6 +185,11 @@ def test_every_time_of_receipt_that_is_taken_has_panes() -> None:
     latest = raw(mail(timestamp=event_ms / 1000), received=MAX_RECEIVED_MS)
     found = rows(frames(Phase1().batch([latest])).values())
     assert {pane for _, _, _, pane in found} == {pane_of(event_ms)}
+
+
+def test_the_longest_name_of_an_api_key_is_an_origin() -> None:
+    name = ApiKey(name="\U0001f600" * 64, key=SecretStr("k")).name
+    assert Phase1().event(mail(), origin=name)["origin"] == name
 
 
 def test_newest_times_never_go_back() -> None:
