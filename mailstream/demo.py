@@ -222,4 +222,4 @@ def _tell(running: Running, show: Show) -> None:
     shown = "mail_user_events"
     if "user" not in running.settings.privacy.pseudonymise:
         shown += f"{{.*{user}"
-    console.command(f"curl -sS{login} {running.metrics_url}/metrics | grep '{shown}'")
+    console.command(f"curl -sS{login} {' '.join(running.metrics_urls)} | grep '{shown}'")

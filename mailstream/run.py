@@ -49,8 +49,8 @@ class Running:
     probe: watch.Probe
     ingest_url: Callable[[], str | None]
     """Where ingest listens now; None while it is down.  With port 0 a restart moves it."""
-    metrics_url: str
-    """Base URL of worker 1."""
+    metrics_urls: tuple[str, ...]
+    """Where each worker shows its metrics: a key is on one of them."""
     note: Callable[[str], None]
     """Sets what the status line says besides."""
 
@@ -110,7 +110,7 @@ async def serve(running: Running) -> None:
         '{"timestamp":"\'$(date -u +%FT%TZ)\'","event_type":"delivered","message_id":"first",'
         '"from_user":"alice@example.com","to_domain":"gmail.com","sending_ip":"203.0.113.7",'
         '"mta_node":"mta1","response_code":250}\'\n'
-        f"curl -sS{login} {running.metrics_url}/metrics | grep mail_user_events"
+        f"curl -sS{login} {' '.join(running.metrics_urls)} | grep mail_user_events"
     )
     await asyncio.Event().wait()
 
@@ -178,7 +178,7 @@ class _Installation:
             self._console,
             self._probe,
             self._ingest_url,
-            self._metrics_url(),
+            self._metrics_urls(),
             self._set_note,
         )
         endless = (self._tell_status(), self._surface(), self._look_at_disk(), self._broker.watch())
@@ -261,9 +261,12 @@ class _Installation:
         address = self._addresses().get(INGEST)
         return None if address is None else self._probe.ingest_url(address)
 
-    def _metrics_url(self) -> str:
-        name, configured = next(iter(self._listens.items()))
-        return self._probe.metrics_url(self._addresses().get(name, configured))
+    def _metrics_urls(self) -> tuple[str, ...]:
+        found = self._addresses()
+        return tuple(
+            f"{self._probe.metrics_url(found.get(name, configured))}/metrics"
+            for name, configured in self._listens.items()
+        )
 
     def _set_note(self, note: str) -> None:
         self._note = note

@@ -137,6 +137,8 @@ def test_it_tells_where_everything_is_and_how_to_post_a_first_event(running: Ins
     assert f"ingest: http://{running.address()}" in said
     assert f"worker-2: http://{running.part_address('worker-2')}/metrics" in said
     assert f"curl -sS http://{running.address()}/api/v1/email-events" in said
+    pages = (f"http://{running.part_address(f'worker-{n}')}/metrics" for n in (1, 2))
+    assert f"curl -sS {' '.join(pages)} | grep mail_user_events" in said
     assert "ready in " in said
 
 

@@ -94,7 +94,7 @@ def post(
             console=LineConsole(io.StringIO()),
             probe=probe,
             ingest_url=lambda: "http://ingest" if urls is None else next(urls),
-            metrics_url="http://worker",
+            metrics_urls=("http://worker/metrics",),
             note=lambda _note: None,
         )
         headers = {source: request_headers(settings, source) for source in ("zonemta", "haraka")}
