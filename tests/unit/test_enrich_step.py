@@ -257,7 +257,7 @@ def test_an_empty_batch_writes_its_run() -> None:
         (Raw(0, b"{}", headers("x" * 1001)), "missing_header"),
         (Raw(0, b"{}", headers(source="cpanel")), "missing_header"),
         (Raw(0, b"{}", headers(origin="")), "missing_header"),
-        (Raw(0, b"{}", headers(origin="x" * 256)), "missing_header"),
+        (Raw(0, b"{}", headers(origin="x" * 257)), "missing_header"),
         (Raw(0, b"{}", (*headers()[:3], ("origin", b"\xff"), headers()[4])), "missing_header"),
         (Raw(0, b"{}", headers(received="")), "missing_header"),
         (Raw(0, b"{}", headers(received="-1")), "missing_header"),
