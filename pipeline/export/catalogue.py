@@ -134,7 +134,8 @@ _WINDOWS_TEXT: Final = (
     "for one scrape after its window empties, then goes. The most active `pipeline.top_keys` keys "
     "of a family keep their name; the rest are summed under `_other`, so that a family's sum is "
     "always the whole. A key lives on one worker: `sum` over workers is the whole, `topk` over "
-    "them the global top."
+    "them the global top. `/metrics?name[]=mailstream_lag` shows chosen metrics alone; a scrape "
+    "without a window's family uses up no zero of it."
 )
 _TALLY_TEXT: Final = (
     "Cumulative from the start of the process, for `rate()` and `histogram_quantile()`; exact "
