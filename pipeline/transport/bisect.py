@@ -82,13 +82,19 @@ class PoisonRate:
         """Allow *per_minute* records in any 60 s."""
         self._per_minute = per_minute
         self._times: deque[float] = deque()
+        self._newest: int | None = None
 
-    def count(self, now: float) -> None:
-        """Count one record at monotonic time *now*, in seconds.
+    def count(self, now: float, offset: int) -> bool:
+        """Count the record at *offset* at monotonic time *now*, in seconds.
+
+        Returns:
+            Whether it is another one; else its commit failed, and it was read again.
 
         Raises:
             InvariantError: This one is one too many.
         """
+        if offset == self._newest:
+            return False
         while self._times and self._times[0] <= now - MINUTE_S:
             self._times.popleft()
         if len(self._times) >= self._per_minute:
@@ -96,3 +102,5 @@ class PoisonRate:
                 f"more than {self._per_minute} records a minute raised in the pure part"
             )
         self._times.append(now)
+        self._newest = offset
+        return True

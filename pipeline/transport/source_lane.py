@@ -141,8 +141,8 @@ class SourceLane(Lane):
 
     def set_aside(self, record: Record, error: Exception) -> Work:
         """Make a dead letter of a record on which the step raised."""
-        self._poison.count(self.shared.clock.monotonic())
-        self.shared.stats.poison_records += 1
+        if self._poison.count(self.shared.clock.monotonic(), record.offset):
+            self.shared.stats.poison_records += 1
         log.error(
             "a record raised in the pure part and goes to the dead letters",
             extra={**self._place(), "offset": record.offset},

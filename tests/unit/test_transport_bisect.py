@@ -76,8 +76,13 @@ def test_a_failure_without_a_record_is_no_bad_record() -> None:
 
 def test_more_than_the_allowed_bad_records_in_a_minute_are_refused() -> None:
     rate = PoisonRate(3)
-    for at in (0.0, 1.0, 2.0):
-        rate.count(at)
+    for at in range(3):
+        assert rate.count(at, offset=at)
     with pytest.raises(InvariantError, match="more than 3 records a minute"):
-        rate.count(MINUTE_S - 0.1)
-    rate.count(MINUTE_S)
+        rate.count(MINUTE_S - 0.1, offset=3)
+    assert rate.count(MINUTE_S, offset=3)
+
+
+def test_a_bad_record_that_is_read_again_because_its_commit_failed_counts_once() -> None:
+    rate = PoisonRate(1)
+    assert [rate.count(at, offset=7) for at in range(5)] == [True, False, False, False, False]
