@@ -38,14 +38,14 @@ setup: .venv/.project .venv/.kafka ## Make .venv with locked dependencies and fe
 	@touch $@
 
 .venv/.java: requirements-java.lock .venv/.project
-	@$(BIN)/python -m mailstream.kafka_jars java >/dev/null 2>&1 || { \
+	@$(BIN)/python -m mailstream.kafka.jars java >/dev/null 2>&1 || { \
 		echo 'No Java 17 or newer here: installing a runtime into .venv'; \
 		$(LOCKED) -r requirements-java.lock; }
 	@touch $@
 
 # Without Maven the rest still works against another Kafka, so this only says what is missing.
 .venv/.kafka: mailstream/kafka/pom.xml .venv/.java
-	@if $(BIN)/python -m mailstream.kafka_jars >/dev/null; then touch $@; else \
+	@if $(BIN)/python -m mailstream.kafka.jars >/dev/null; then touch $@; else \
 		echo 'Going on without the local broker: set kafka.bootstrap_servers to use another' >&2; fi
 
 .venv/.dev: requirements-dev.lock .venv/.project

@@ -56,7 +56,7 @@ def config_path() -> Path | None:
 
 def settings() -> Settings:
     """Return the settings of this call."""
-    from pipeline.kit.settings import load
+    from pipeline.kit.settings_load import load
 
     return load(config_path(), os.environ)
 
@@ -177,8 +177,8 @@ def kafka_start() -> None:
 @configurable
 def kafka_stop() -> None:
     """Stop the local broker in order, unless `mailstream run` uses it."""
-    from mailstream.folder_lock import folder_lock
     from mailstream.local_kafka import LocalKafka
+    from mailstream.running.folder_lock import folder_lock
 
     _log_as("kafka", logging.WARNING)
     folder = settings().data_dir

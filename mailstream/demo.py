@@ -18,11 +18,11 @@ import httpx
 import orjson
 
 from mailstream.run import Running, run
-from mailstream.simulate import SimulatedEvent, compromised_user, traffic
+from mailstream.simulation.traffic import SimulatedEvent, compromised_user, traffic
 from pipeline.core.errors import ConfigError, MailstreamError
 from pipeline.kit.clock import Clock, SystemClock
-from pipeline.kit.settings import SOURCES, Settings, load
-from pipeline.kit.settings_load import find_config
+from pipeline.kit.settings import SOURCES, Settings
+from pipeline.kit.settings_load import find_config, load
 
 TICK_MS: Final = 250
 """How long a simulated plugin gathers events before it posts them."""

@@ -25,8 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from mailstream import kafka_config
-from mailstream.kafka_jars import POM, jars, java
+from mailstream.kafka import config as kafka_config
+from mailstream.kafka.jars import POM, jars, java
 from mailstream.ports import free_port, is_free
 from mailstream.processes import identity
 from pipeline.core.errors import ConfigError, MailstreamError

@@ -16,12 +16,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from mailstream import broker, watch
-from mailstream.console import Console, open_console
-from mailstream.folder_lock import folder_lock
-from mailstream.listeners import check_listeners, worker_addresses
 from mailstream.local_kafka import low_disk
-from mailstream.supervisor import Part, Supervisor, left_behind, stop_left_behind
+from mailstream.running import broker, watch
+from mailstream.running.console import Console, open_console
+from mailstream.running.folder_lock import folder_lock
+from mailstream.running.listeners import check_listeners, worker_addresses
+from mailstream.running.supervisor import Part, Supervisor, left_behind, stop_left_behind
 from pipeline.core.errors import ConfigError, MailstreamError
 from pipeline.kit.service import announce, announced, withdraw
 from pipeline.kit.settings import Settings

@@ -7,7 +7,7 @@ milliseconds, sizes bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -337,14 +337,3 @@ class Settings(Section):
         if topic.retention_ms is None:
             return self.pipeline.dedupe_horizon + _SEEN_SLACK_MS
         return topic.retention_ms
-
-
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Return the settings of *path*, else of ``$MAILSTREAM_CONFIG``, ``./mailstream.yaml`` or none.
-
-    Raises:
-        ConfigError: All mistakes, each naming file, key and what was expected.
-    """
-    from pipeline.kit.settings_load import load_settings  # noqa: PLC0415  it needs these models
-
-    return load_settings(path, environ)

@@ -100,11 +100,11 @@ def find_config(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Return the settings; see ``settings.load``.
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Return the settings of *path*, else of ``$MAILSTREAM_CONFIG``, ``./mailstream.yaml`` or none.
 
     Raises:
-        ConfigError: All mistakes.
+        ConfigError: All mistakes, each naming file, key and what was expected.
     """
     found = find_config(path, environ)
     folder = found.parent.absolute() if found is not None else Path.cwd()

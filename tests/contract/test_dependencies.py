@@ -76,7 +76,7 @@ def test_every_image_is_explained() -> None:
 def test_the_debian_packages_that_errors_and_scripts_name_are_explained() -> None:
     texts = [
         (ROOT / "README.md").read_text(),
-        (ROOT / "mailstream" / "kafka_jars.py").read_text(),
+        (ROOT / "mailstream" / "kafka" / "jars.py").read_text(),
         (ROOT / ".ci" / "get-promtool").read_text().replace("download", "install"),
     ]
     named = {

@@ -12,10 +12,11 @@ import click
 import pytest
 import yaml
 
-from mailstream import kafka_config
 from mailstream.cli import cli
-from mailstream.kafka_jars import kafka_version
-from pipeline.kit.settings import Settings, load
+from mailstream.kafka import config as kafka_config
+from mailstream.kafka.jars import kafka_version
+from pipeline.kit.settings import Settings
+from pipeline.kit.settings_load import load
 from tests.kit.programs import promtool
 
 ROOT = Path(__file__).parents[2]

@@ -51,7 +51,7 @@ def test_the_installed_program_finds_its_pom_and_its_commands(wheel: Path, tmp_p
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     script = (
-        "from mailstream import kafka_jars, cli; "
+        "from mailstream import cli; from mailstream.kafka import jars as kafka_jars; "
         "assert kafka_jars.__file__.startswith(__import__('sys').argv[1]); "
         "assert kafka_jars.kafka_version(); cli.call(['--help'])"
     )

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.console import LineConsole
 from mailstream.processes import SUPERVISOR, identity
-from mailstream.supervisor import Part, Supervisor, left_behind, stop_left_behind
+from mailstream.running.console import LineConsole
+from mailstream.running.supervisor import Part, Supervisor, left_behind, stop_left_behind
 
 pytestmark = pytest.mark.integration
 

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.core.errors import ConfigError
-from pipeline.kit.settings import Settings, load
+from pipeline.kit.settings import Settings
 from pipeline.kit.settings_doc import options
+from pipeline.kit.settings_load import load
 from pipeline.kit.values import Address, duration_ms, duration_text
 
 KEYS = sorted({option.key.split(".")[-1].removesuffix("[]") for option in options()})

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailstream.simulate import (
+from mailstream.simulation.replies import RECEIVERS
+from mailstream.simulation.traffic import (
     EVENTS_PER_ARRIVAL,
     RETRY_MINUTES,
     SimulatedEvent,
@@ -19,8 +20,7 @@ from mailstream.simulate import (
     diurnal,
     traffic,
 )
-from mailstream.simulated_replies import RECEIVERS
-from mailstream.simulated_world import world
+from mailstream.simulation.world import world
 from pipeline.core import posted
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 

@@ -13,7 +13,7 @@ import yaml
 
 from mailstream import cli
 from pipeline.core.errors import ConfigError, MailstreamError, TransientError
-from pipeline.kit.settings import load
+from pipeline.kit.settings_load import load
 
 COMMANDS = [
     ["run"],

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from mailstream.console import Console, LineConsole, TerminalConsole, open_console
+from mailstream.running.console import Console, LineConsole, TerminalConsole, open_console
 
 
 class Terminal(io.StringIO):

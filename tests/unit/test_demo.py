@@ -17,14 +17,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from mailstream.console import LineConsole
 from mailstream.demo import Poster, Show, demo, request_headers
-from mailstream.folder_lock import folder_lock
 from mailstream.run import Running
-from mailstream.simulate import SimulatedEvent, traffic
-from mailstream.watch import Probe
+from mailstream.running.console import LineConsole
+from mailstream.running.folder_lock import folder_lock
+from mailstream.running.watch import Probe
+from mailstream.simulation.traffic import SimulatedEvent, traffic
 from pipeline.core.errors import ConfigError, MailstreamError
-from pipeline.kit.settings import ApiKey, IngestSettings, KafkaSettings, Settings, load
+from pipeline.kit.settings import ApiKey, IngestSettings, KafkaSettings, Settings
+from pipeline.kit.settings_load import load
 
 START_MS = 1_700_000_000_000
 SETTINGS = Settings(data_dir=Path("unused"))

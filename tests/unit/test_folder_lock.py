@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.folder_lock import folder_lock
+from mailstream.running.folder_lock import folder_lock
 from pipeline.core.errors import ConfigError
 
 

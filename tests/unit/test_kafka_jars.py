@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.kafka_jars import POM, jars, java, kafka_version
+from mailstream.kafka.jars import POM, jars, java, kafka_version
 from pipeline.core.errors import ConfigError, MailstreamError
 
 JAVA = """#!/bin/sh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mailstream.listeners import check_listeners, worker_addresses
+from mailstream.running.listeners import check_listeners, worker_addresses
 from pipeline.core.errors import ConfigError
 from pipeline.kit.settings import IngestSettings, MetricsSettings, Settings
 from pipeline.kit.values import Address

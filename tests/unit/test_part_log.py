@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from mailstream.part_log import LIMIT_BYTES, MOST_BYTES, PartLog
+from mailstream.running.part_log import LIMIT_BYTES, MOST_BYTES, PartLog
 
 
 def line(level: str, message: str, **fields: object) -> bytes:

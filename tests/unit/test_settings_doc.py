@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.kit.settings import Settings, load
+from pipeline.kit.settings import Settings
 from pipeline.kit.settings_doc import effective, example, option_table, options
+from pipeline.kit.settings_load import load
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mailstream.watch import Reading, Totals, read, status_line
+from mailstream.running.watch import Reading, Totals, read, status_line
 
 METRICS = """\
 # HELP mail_events_total Events committed to mail.events.

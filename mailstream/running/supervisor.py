@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mailstream.console import Console
-from mailstream.part_log import PartLog
 from mailstream.processes import SUPERVISOR, identity
+from mailstream.running.console import Console
+from mailstream.running.part_log import PartLog
 from pipeline.core.errors import ConfigError
 
 STOP_S: Final = 30.0

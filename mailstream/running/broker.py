@@ -8,9 +8,9 @@ import os
 import signal
 from typing import Final
 
-from mailstream.console import Console
 from mailstream.local_kafka import LocalKafka, running_bootstrap
-from mailstream.supervisor import Supervisor
+from mailstream.running.console import Console
+from mailstream.running.supervisor import Supervisor
 from pipeline.core.errors import MailstreamError
 from pipeline.kit.settings import Settings
 

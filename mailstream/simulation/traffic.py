@@ -18,14 +18,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from mailstream.simulated_replies import (
+from mailstream.simulation.replies import (
     INBOUND_REJECTIONS,
     RECEIVERS,
     SUBMISSION_REJECTIONS,
     Receiver,
     Reply,
 )
-from mailstream.simulated_world import INBOUND_NODES, Account, Choice, World, sending_ips, world
+from mailstream.simulation.world import INBOUND_NODES, Account, Choice, World, sending_ips, world
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 
 EVENTS_PER_ARRIVAL: Final = 2.19

@@ -23,7 +23,7 @@ from typing import Final
 
 from pipeline.core.errors import ConfigError, MailstreamError
 
-POM: Final = Path(__file__).parent / "kafka" / "pom.xml"
+POM: Final = Path(__file__).with_name("pom.xml")
 OLDEST_JAVA: Final = 17
 """Apache Kafka 4 starts on no older one."""
 

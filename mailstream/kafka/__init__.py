@@ -1,0 +1,1 @@
+"""What the local broker runs on: its jars, its settings."""
