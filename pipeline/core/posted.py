@@ -30,7 +30,8 @@ Name: TypeAlias = Annotated[str, Meta(max_length=255)] | None
 Word: TypeAlias = Annotated[str, Meta(max_length=64)] | None
 Reply: TypeAlias = Annotated[str, Meta(max_length=16_384)] | None
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)] | None
-Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 40)] | None
+Bytes: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 34)] | None
+"""16 GiB; half a billion such messages of one sender in a window still fit a sum."""
 Code: TypeAlias = Annotated[int, Meta(ge=0, le=999)] | None
 Milliseconds: TypeAlias = (
     Annotated[int, Meta(ge=0, le=10**10)] | Annotated[float, Meta(ge=0, le=1e10)] | None
