@@ -27,6 +27,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from pipeline.core.batch import Output
 from pipeline.core.errors import Backpressure, ConfigError, MailstreamError, TransientError
 from pipeline.kit.clock import Clock
+from pipeline.kit.connections import heed_closed_connections
 from pipeline.kit.kafka import mapped_errors
 from pipeline.kit.retry import Backoff
 
@@ -108,6 +109,7 @@ class Appender:
             buffer_bytes: Most bytes held until Kafka acknowledges them.
             ack_deadline_s: Longest wait for an acknowledgement.
         """
+        heed_closed_connections()
         self._options = options
         self._topics = tuple(topics)
         self._partitions = partitions

@@ -24,6 +24,7 @@ from pipeline.core.engine_stats import EngineStats
 from pipeline.core.errors import InvariantError
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clock import Clock
+from pipeline.kit.connections import heed_closed_connections
 from pipeline.transport.batch import RecordBatch, Tap
 from pipeline.transport.compression import set_zstd_level
 from pipeline.transport.driver import BatchApp
@@ -70,6 +71,7 @@ class Engine:
         self._lanes: dict[TopicPartition, Lane] = {}
         self._stopping = False
         self._starting: asyncio.Task[None] | None = None
+        heed_closed_connections()
         if options.compression == "zstd":
             set_zstd_level()
         self.app: Any = BatchApp(names.app_id, self)

@@ -143,12 +143,20 @@ class Stand:
         return Scrape(before, Page(pages)) if len(pages) == len(texts) else None
 
     def wait_until_ready(self, *, within_s: float = CAUGHT_UP_S) -> None:
-        """Wait until every running worker has all its partitions open and folded."""
-        wait_until(
-            lambda: all(worker.ready() for worker in self.running()),
-            "all workers are ready",
-            within_s=within_s,
-        )
+        """Wait until every running worker has all its partitions open and folded.
+
+        Raises:
+            TimeoutError: They are not in time; it tells what they say.
+        """
+        try:
+            wait_until(
+                lambda: all(worker.ready() for worker in self.running()),
+                "all workers are ready",
+                within_s=within_s,
+            )
+        except TimeoutError as exc:
+            answers = [(worker.get("/ready"), worker.said()) for worker in self.running()]
+            raise TimeoutError("\n".join([str(exc), *map(str, answers)])) from exc
 
     def wait_until_owns_all(self, worker: Worker, *, within_s: float = CAUGHT_UP_S) -> None:
         """Wait until *worker* has every raw partition, open, and shows complete numbers."""
@@ -325,8 +333,3 @@ def stand(bootstrap: str, folder: Path, **options: Any) -> Iterator[Stand]:
     finally:
         made.end()
         made.delete_topics()
-
-
-def said(workers: Sequence[Worker]) -> str:
-    """Return the end of what each worker wrote, for a failure's message."""
-    return "\n".join(f"--- {worker.name}\n{worker.said()}" for worker in workers)
