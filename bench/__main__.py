@@ -7,11 +7,14 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
 from bench import drain, figures, ingest, refold_hour, steady
 from bench.figures import Figure
+from pipeline.transport.compression import ZSTD_LEVEL
+from pipeline.transport.options import EngineOptions
 from tests.kit.own_broker import own_broker
 
 EVENTS: Final = 1_000_000
@@ -22,8 +25,14 @@ HEAP: Final = "1g"
 Bench = Callable[[str, Path, int], Iterator[Figure]]
 
 
+def _codec() -> str:
+    """Return the codec of what workers write."""
+    codec = next(one.default for one in fields(EngineOptions) if one.name == "compression")
+    return f"zstd level {ZSTD_LEVEL}" if codec == "zstd" else str(codec)
+
+
 def _drain(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
-    yield from drain.measure(bootstrap, folder, events, codec="snappy")
+    yield from drain.measure(bootstrap, folder, events, codec=_codec())
 
 
 def _drain_uncompressed(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
