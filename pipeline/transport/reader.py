@@ -31,6 +31,8 @@ POLL_S = 1.0
 RESUME_S = 0.1
 PREFETCH_BACKOFF_S = 0.01
 """How long a partition that waits to be taken holds back the next fetch of the others."""
+HURRY_MS = 10
+"""How long a fetch may wait for records while it leaves out a partition that is full."""
 
 
 class Bounds(NamedTuple):
@@ -81,6 +83,7 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
                 await self.sleep(1.0)
                 continue
             consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+            self._hurry_past_full_partitions(consumer._fetcher)
             self._note_heartbeats(consumer._coordinator)
             heed_group_errors(consumer._coordinator)
             return
@@ -114,6 +117,21 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
             max_poll_interval_ms=MAX_IDLE_MS,
             metadata_max_age_ms=30_000,
         )
+
+    def _hurry_past_full_partitions(self, fetcher: Any) -> None:
+        """Let no fetch wait for records while a partition that is left out has its fill.
+
+        One fetch at a time is on its way: while it waits for partitions that have nothing,
+        the full one is worked off and has to wait too.  (An hour's re-fold: 18 s, or 7.)
+        """
+        actions = fetcher._get_actions_per_node
+
+        def hurried(assignment: Any) -> Any:
+            full = bool(fetcher._records)
+            fetcher._fetch_max_wait_ms = HURRY_MS if full else self.options.fetch_wait_ms
+            return actions(assignment)
+
+        fetcher._get_actions_per_node = hurried
 
     def _note_heartbeats(self, coordinator: Any) -> None:
         beat = coordinator._do_heartbeat
