@@ -89,18 +89,17 @@ async def _stable_ends(bootstrap: str, consumer: Any, tps: Sequence[Any]) -> dic
 
 
 async def _read_to(consumer: Any, ends: dict[Any, int]) -> list[Read]:
-    records: list[Read] = []
+    # By place: a fetch that is repeated after a lost connection is still one record.
+    records: dict[tuple[str, int, int], Read] = {}
     left = {tp for tp, end in ends.items() if end > 0}
     while left:
         for tp, batch in (await consumer.getmany(timeout_ms=200)).items():
-            records += (
-                Read(tp.topic, tp.partition, one.offset, one.key, one.value, tuple(one.headers))
-                for one in batch
-                if one.offset < ends[tp]
-            )
+            for one in batch:
+                if one.offset < ends[tp]:
+                    place = tp.topic, tp.partition, one.offset
+                    records[place] = Read(*place, one.key, one.value, tuple(one.headers))
         for tp in list(left):
             if await consumer.position(tp) >= ends[tp]:
                 left.discard(tp)
                 consumer.pause(tp)
-    records.sort(key=lambda one: (one.topic, one.partition, one.offset))
-    return records
+    return [record for _place, record in sorted(records.items())]

@@ -313,6 +313,11 @@ def assert_each_once(
     lost, alien = expected - found.keys(), found.keys() - expected
     doubled = {key: count for key, count in found.items() if count > 1}
     verdict = f"{len(lost)} lost, {len(doubled)} more than once, {len(alien)} that nobody posted"
+    verdict += "".join(
+        f"\n{name}: {sorted(map(str, some))[:5]}"
+        for name, some in (("lost", lost), ("more than once", doubled.items()), ("alien", alien))
+        if some
+    )
     assert (lost, alien, doubled) == (set(), set(), {}), verdict
 
 
