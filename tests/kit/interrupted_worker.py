@@ -1,6 +1,6 @@
-"""A worker that kills or freezes itself at one step of its n-th transaction.
+"""A worker that dies, freezes or meets an error at one step of its n-th transaction.
 
-``python -m tests.kit.interrupted_worker kill|freeze STEP N OPTIONS``.
+``python -m tests.kit.interrupted_worker kill|freeze|fail STEP N OPTIONS``.
 
 The program is the product's own; only the Kafka client's methods are wrapped.
 """
@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 
 from mailstream.cli import main
 
@@ -28,7 +29,7 @@ class Interruption:
     """Counts transactions and interrupts the process once."""
 
     def __init__(self, kind: str, step: str, number: int) -> None:
-        self._signal, self._step, self._left = SIGNALS[kind], step, number
+        self._kind, self._step, self._left = kind, step, number
 
     def wrap(self) -> None:
         """Wrap the client's methods."""
@@ -57,8 +58,10 @@ class Interruption:
     def _reached(self, step: str) -> None:
         if step == self._step:
             self._left -= 1
+            if self._left == 0 and self._kind == "fail":
+                raise KafkaConnectionError("the connection broke, as far as the client knows")
             if self._left == 0:
-                os.kill(os.getpid(), self._signal)
+                os.kill(os.getpid(), SIGNALS[self._kind])
 
 
 if __name__ == "__main__":
