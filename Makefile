@@ -80,7 +80,7 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 
 .PHONY: test
 test: check ## All of that, and the tests on a real Kafka with killed processes
-	$(BIN)/python -m pytest -q -m '$(SUITES)' $(ARGS)
+	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: format
 format: .venv/.dev ## Rewrite the code as `make check` wants it

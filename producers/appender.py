@@ -12,7 +12,6 @@ skipped a batch can send no more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections import deque
@@ -21,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from pipeline.core.batch import Output
 from pipeline.core.errors import Backpressure, ConfigError, MailstreamError, TransientError
 from pipeline.kit.clock import Clock
+from pipeline.kit.closing import close_within
 from pipeline.kit.connections import heed_closed_connections
 from pipeline.kit.kafka import mapped_errors
 from pipeline.kit.retry import Backoff
@@ -317,13 +316,13 @@ class Appender:
 
 
 async def _close(producer: AIOKafkaProducer) -> None:
+    await close_within(_stopped(producer), 3 * _CLOSE_S)
+
+
+async def _stopped(producer: AIOKafkaProducer) -> None:
     """Stop the producer; it waits for batches that a dead broker will never take."""
-    try:
-        with contextlib.suppress(KafkaError):
-            async with asyncio.timeout(_CLOSE_S):
-                await producer.stop()
-    except TimeoutError:
+    if not await close_within(producer.stop(), _CLOSE_S):
         task = producer._sender.sender_task  # noqa: SLF001  nothing public ends it
         if task is not None:
             task.cancel()
-        await producer.client.close()
+        await close_within(producer.client.close(), _CLOSE_S)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import NoError, NotCoordinatorForGroupError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from pipeline.transport.errors import CLIENT_FAILURES
+from pipeline.kit.closing import close_within
 
 STOP_S: Final = 3.0
 
@@ -21,15 +19,12 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     aiokafka's own ``stop`` raises the cancellation of its fetches where Kafka does not answer,
     and leaves the connections open then.
     """
-    stopping = asyncio.create_task(consumer.stop())
-    await asyncio.wait([stopping], timeout=STOP_S)
-    ended = stopping.done() and not stopping.cancelled() and stopping.exception() is None
-    if not ended:
-        stopping.cancel()
-        await asyncio.wait([stopping], timeout=STOP_S)
-        with suppress(*CLIENT_FAILURES):
-            async with asyncio.timeout(STOP_S):
-                await consumer._client.close()
+    await close_within(_stopped(consumer), 3 * STOP_S)
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    if not await close_within(consumer.stop(), STOP_S):
+        await close_within(consumer._client.close(), STOP_S)
 
 
 def heed_group_errors(coordinator: Any) -> None:

@@ -110,15 +110,22 @@ class Lane(ABC):
     async def suspend(self) -> None:
         """End the task, letting a running transaction end first, within half a session."""
         self._suspending = True
-        task, self._task = self._task, None
+        task = self._task
         if task is not None:
             if self.stats.stopped is None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.shared.options.drain_s):
                         await self._idle.wait()
                 task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_S)
+            await self._end_of(task)
+            self._task = None
         await self._shut()
+
+    async def _end_of(self, task: asyncio.Task[None]) -> None:
+        """Wait for *task*, however long it takes: two tasks of one lane could commit twice."""
+        while not (await asyncio.wait([task], timeout=CANCEL_S))[0]:
+            log.error("a partition's task does not end", extra=self._place())
+            task.cancel()
 
     @abstractmethod
     def drop(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +18,8 @@ from aiokafka.structs import OffsetAndMetadata
 from pipeline.core.batch import Output, OutRecord
 from pipeline.core.batch import TopicPartition as SourcePartition
 from pipeline.core.topics import MAX_MESSAGE_BYTES
-from pipeline.transport.errors import CLIENT_FAILURES, OutputTooLargeError
+from pipeline.kit.closing import close_within
+from pipeline.transport.errors import OutputTooLargeError
 from pipeline.transport.mark import Committed
 from pipeline.transport.options import EngineOptions
 
@@ -156,6 +156,10 @@ async def _abandon(producer: Any) -> None:
 
     Its own ``stop`` would wait for deliveries and coordinators that may never come back.
     """
+    await close_within(_abandoned(producer), 3 * CLOSE_S)
+
+
+async def _abandoned(producer: Any) -> None:
     producer._closed = True
     tasks = _tasks_of(producer._sender)
     for task in tasks:
@@ -166,9 +170,7 @@ async def _abandon(producer: Any) -> None:
     queued = chain.from_iterable(producer._message_accumulator._batches.values())
     _retrieve(batch._drain_waiter for batch in queued)
     _retrieve([producer._txn_manager._transaction_waiter])
-    with suppress(*CLIENT_FAILURES):
-        async with asyncio.timeout(CLOSE_S):
-            await producer.client.close()
+    await close_within(producer.client.close(), CLOSE_S)
 
 
 def _retrieve(futures: Iterable[asyncio.Future[Any] | None]) -> None:

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 
 PARTITIONS = 2
 LIMIT = 64 << 20
+STOP_S = 20.0
 HEADERS = [("id", b"1")]
 
 
@@ -117,17 +118,35 @@ def test_what_is_held_at_a_stop_is_still_written(broker: str) -> None:
     assert len(run(broker, append)) == 20
 
 
+@asynccontextmanager
+async def troubled_appender(bootstrap: str, name: str) -> AsyncIterator[Appender]:
+    """Yield an appender that has just found that its topic has not the width that it expects."""
+    options = {"bootstrap_servers": bootstrap}
+    wrong = Appender(options, [name], PARTITIONS + 1, SystemClock(), buffer_bytes=LIMIT)
+    await wrong.start()
+    try:
+        while "expected 3" not in (wrong.trouble or ""):  # noqa: ASYNC110  as above
+            await asyncio.sleep(0)
+        yield wrong
+    finally:
+        async with asyncio.timeout(STOP_S):
+            await wrong.stop()
+
+
+def test_a_stop_ends_whatever_its_connection_is_at(broker: str) -> None:
+    async def stop(name: str) -> None:
+        for turns in range(20):
+            async with troubled_appender(broker, name):
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+
+    assert run(broker, stop) == []
+
+
 def test_topics_of_another_width_are_a_trouble_that_is_named(broker: str) -> None:
     async def connect(name: str) -> None:
-        options = {"bootstrap_servers": broker}
-        wrong = Appender(options, [name], PARTITIONS + 1, SystemClock(), buffer_bytes=LIMIT)
-        await wrong.start()
-        try:
-            while "expected 3" not in (wrong.trouble or ""):  # noqa: ASYNC110  as above
-                await asyncio.sleep(0.01)
+        async with troubled_appender(broker, name) as wrong:
             with pytest.raises(Backpressure):
                 await wrong.append([output(name, 0, b"x")])
-        finally:
-            await wrong.stop()
 
     assert run(broker, connect) == []
