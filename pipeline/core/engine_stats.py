@@ -73,6 +73,8 @@ class EngineStats:
     refolded_rows: int = 0
     transactions: int = 0
     transactions_failed: int = 0
+    markers_mended: int = 0
+    """Ends of transactions that Kafka had lost, by partition, and that were written again."""
     rebalances: int = 0
     poison_records: int = 0
     """Records on which the pure part raised: bugs of ours, dead-lettered."""

@@ -56,6 +56,9 @@ TOPIC: Final = {topic.name: topic for topic in TOPICS}
 RAW_TOPICS: Final = tuple(topic.name for topic in TOPICS if topic.name.startswith(RAW_PREFIX))
 """The topics that phase 1 reads."""
 
+OUTPUT_TOPICS: Final = ("events", "deltas", "seen", "dead")
+"""The topics that phase 1 writes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
@@ -70,6 +73,11 @@ class TopicNames:
             KeyError: No such topic is declared.
         """
         return self.prefix + TOPIC[name].name
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the full names of the topics that phase 1 writes."""
+        return tuple(map(self.of, OUTPUT_TOPICS))
 
     @property
     def app_id(self) -> str:

@@ -115,6 +115,13 @@ PIPELINE: Final = (
         (),
         "Kafka transactions aborted or fenced; their batches are read again.",
     ),
+    Metric(
+        "mailstream_transaction_markers_mended_total",
+        "counter",
+        (),
+        "Ends of transactions that Kafka lost when a partition had no leader, written again before "
+        "the partition was opened.",
+    ),
     Metric("mailstream_rebalances_total", "counter", (), "Changes of the assigned partitions."),
     Metric(
         "mailstream_poison_records_total",

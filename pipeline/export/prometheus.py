@@ -119,6 +119,7 @@ class PipelineCollector(Collector):
         for name, count in (
             ("mailstream_transactions_total", stats.transactions),
             ("mailstream_transactions_failed_total", stats.transactions_failed),
+            ("mailstream_transaction_markers_mended_total", stats.markers_mended),
             ("mailstream_rebalances_total", stats.rebalances),
             ("mailstream_poison_records_total", stats.poison_records),
             ("mailstream_refolded_rows_total", stats.refolded_rows),

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aiokafka.errors import KafkaConnectionError
+
 from pipeline.core.batch import Output, Record, SourceStep, StepResult, TopicPartition
 from pipeline.core.seen import decode_run
 from pipeline.core.topics import TopicNames
@@ -55,7 +57,9 @@ class SourceLane(Lane):
         self._step = step
         self._seen = TopicPartition(seen_topic, tp.partition)
         transactional_id = names.transactional_id(tp.topic, tp.partition)
-        self._producer = PartitionProducer(transactional_id, names.app_id, shared.options)
+        self._producer = PartitionProducer(
+            transactional_id, names.app_id, names.outputs, shared.options
+        )
         self._poison = PoisonRate(shared.options.poison_per_minute)
         self._held = False
         """Whether the step has state of this partition."""
@@ -64,10 +68,20 @@ class SourceLane(Lane):
         self._base: Committed | None = None
         self._received_ms: int | None = None
 
+    def watch(self, now: float) -> None:
+        """Also open again after a lost connection, as soon as there is nothing else to do.
+
+        A commit that was answered may lack its markers then, and without further events nobody
+        would write them.
+        """
+        super().watch(now)
+        if self._tap is not None and self._producer.lost_connection:
+            self.read_failed(self._tap, KafkaConnectionError("a connection to Kafka broke"))
+
     # -- opening
 
     async def _open(self) -> None:
-        await self._producer.fence()
+        self.shared.stats.markers_mended += await self._producer.fence()
         async with asyncio.timeout(self.shared.options.open_limit_s):
             committed = await self.reader.committed(self.tp)
             bounds = await self.reader.bounds(self.tp)

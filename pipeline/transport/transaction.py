@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.conn import CloseReason
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline.core.batch import Output, OutRecord
@@ -20,6 +21,7 @@ from pipeline.core.batch import TopicPartition as SourcePartition
 from pipeline.core.topics import MAX_MESSAGE_BYTES
 from pipeline.kit.closing import close_within
 from pipeline.transport.errors import OutputTooLargeError
+from pipeline.transport.lost_markers import markers_of
 from pipeline.transport.mark import Committed
 from pipeline.transport.options import EngineOptions
 
@@ -41,17 +43,25 @@ class PreparedBatch(NamedTuple):
 class PartitionProducer:
     """The transactional producer of one source partition; made anew by every fencing."""
 
-    def __init__(self, transactional_id: str, group_id: str, options: EngineOptions) -> None:
-        """Name the id and the group whose offsets are committed."""
+    def __init__(
+        self, transactional_id: str, group_id: str, topics: Sequence[str], options: EngineOptions
+    ) -> None:
+        """Name the id, the group whose offsets are committed, and the topics that are written."""
         self._transactional_id = transactional_id
         self._group_id = group_id
+        self._topics = topics
         self._options = options
         self._producer: Any = None
+        self.lost_connection = False
+        """Whether a connection broke since the fencing: the broker may have forgotten a marker."""
 
-    async def fence(self) -> None:
+    async def fence(self) -> int:
         """Take the transactional id: ends a predecessor's transaction and refuses its next one.
 
         When this returns, all that the id ever wrote is committed or aborted.
+
+        Returns:
+            In how many partitions Kafka had lost the end of a transaction.
 
         Raises:
             TimeoutError: Kafka did not answer in time; also aiokafka's errors.
@@ -69,13 +79,34 @@ class PartitionProducer:
             request_timeout_ms=options.request_timeout_ms,
             retry_backoff_ms=RETRY_MS,
         )
+        self._note_lost_connections(producer.client)
         try:
-            async with asyncio.timeout(options.open_limit_s):
+            async with (
+                asyncio.timeout(options.open_limit_s),
+                markers_of(self._transactional_id, options) as markers,
+            ):
+                # Before the id is taken, because after it nobody knows any more.
+                last = await markers.last_transaction()
                 await producer.start()
+                lost = 0
+                if last is not None:
+                    lost = await markers.finish(last, self._topics, self._group_id)
         except BaseException:
             await _abandon(producer)
             raise
         self._producer = producer
+        return lost
+
+    def _note_lost_connections(self, client: Any) -> None:
+        on_closed = client._on_connection_closed
+        self.lost_connection = False
+
+        def noted(connection: Any, reason: Any) -> None:
+            if reason in (CloseReason.CONNECTION_BROKEN, CloseReason.CONNECTION_TIMEOUT):
+                self.lost_connection = True
+            on_closed(connection, reason)
+
+        client._on_connection_closed = noted
 
     def prepare(self, outputs: Sequence[Output], now_ms: int) -> list[PreparedBatch]:
         """Build the record batches of *outputs*, split at the batch size.

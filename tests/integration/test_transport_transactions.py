@@ -30,7 +30,8 @@ def _producer(place: Place, topic: str = "raw.zonemta") -> PartitionProducer:
         seen_horizon_ms=HOUR_MS,
     )
     names = place.names
-    return PartitionProducer(names.transactional_id(names.of(topic), 0), names.app_id, options)
+    transactional_id = names.transactional_id(names.of(topic), 0)
+    return PartitionProducer(transactional_id, names.app_id, names.outputs, options)
 
 
 def _output(place: Place, value: bytes) -> Output:
