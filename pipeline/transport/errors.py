@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
-
-from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaError
 
 from pipeline.core.errors import InvariantError, MailstreamError
-
-CLIENT_FAILURES: Final = (
-    KafkaError,
-    IllegalOperation,
-    ConsumerStoppedError,
-    # aiokafka guards the state machine of its transactions and seeks by assertions.
-    AssertionError,
-    asyncio.InvalidStateError,
-    OSError,
-    TimeoutError,
-)
-"""After one of these the outcome of a call is unknown; the log tells, once it is read again."""
+from pipeline.kit.transactions import CLIENT_FAILURES
 
 
 class LogGapError(MailstreamError):
@@ -30,10 +15,6 @@ class LogGapError(MailstreamError):
 
 class OutOfLogError(MailstreamError):
     """The committed offset is not in the log: the topic was made anew, or lost its end."""
-
-
-class OutputTooLargeError(MailstreamError):
-    """One output record exceeds what a topic takes; fewer input records may give smaller ones."""
 
 
 @contextmanager

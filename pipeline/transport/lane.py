@@ -23,8 +23,9 @@ from pipeline.core.engine_stats import EngineStats, PartitionStats
 from pipeline.core.errors import MailstreamError
 from pipeline.kit.clock import Clock
 from pipeline.kit.retry import Backoff
+from pipeline.kit.transactions import CLIENT_FAILURES
 from pipeline.transport.batch import RecordBatch, Tap
-from pipeline.transport.errors import CLIENT_FAILURES, LogGapError, OutOfLogError
+from pipeline.transport.errors import LogGapError, OutOfLogError
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.reader import ReaderThread
 

@@ -11,16 +11,9 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 VERSION: Final = "1"
-
-
-class Committed(NamedTuple):
-    """A committed offset with its metadata."""
-
-    offset: int
-    metadata: str
 
 
 @dataclass(frozen=True, slots=True)

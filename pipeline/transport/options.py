@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pipeline.kit.transactions import TransactionOptions
+
 Compression = Literal["none", "snappy", "lz4", "zstd", "gzip"]
 
 FOLD_MARGIN_MS: Final = 7 * 60_000
@@ -44,9 +46,16 @@ class EngineOptions:
     poison_per_minute: int = 10
 
     @property
-    def codec(self) -> str | None:
-        """The codec as aiokafka spells it."""
-        return None if self.compression == "none" else self.compression
+    def transactions(self) -> TransactionOptions:
+        """The part of them that concerns transactions."""
+        return TransactionOptions(
+            client=self.client,
+            codec=None if self.compression == "none" else self.compression,
+            timeout_ms=self.transaction_timeout_ms,
+            request_timeout_ms=self.request_timeout_ms,
+            open_limit_s=self.open_limit_s,
+            batch_bytes=self.batch_bytes,
+        )
 
     @property
     def drain_s(self) -> float:

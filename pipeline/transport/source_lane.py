@@ -13,13 +13,18 @@ from aiokafka.errors import KafkaConnectionError
 from pipeline.core.batch import Output, Record, SourceStep, StepResult, TopicPartition
 from pipeline.core.seen import decode_run
 from pipeline.core.topics import TopicNames
+from pipeline.kit.transactions import (
+    CLIENT_FAILURES,
+    Committed,
+    PreparedBatch,
+    TransactionalProducer,
+)
 from pipeline.transport.batch import RecordBatch
 from pipeline.transport.bisect import Piece, PoisonRate, settle
-from pipeline.transport.errors import CLIENT_FAILURES, OutOfLogError, own_code
+from pipeline.transport.errors import OutOfLogError, own_code
 from pipeline.transport.lane import Lane, Surroundings
-from pipeline.transport.mark import Committed, Mark, decode_mark
+from pipeline.transport.mark import Mark, decode_mark
 from pipeline.transport.options import SEEN_MARGIN_MS
-from pipeline.transport.transaction import PartitionProducer, PreparedBatch
 from pipeline.transport.warmup import LastRun, WarmUp
 
 log = logging.getLogger(__name__)
@@ -57,8 +62,8 @@ class SourceLane(Lane):
         self._step = step
         self._seen = TopicPartition(seen_topic, tp.partition)
         transactional_id = names.transactional_id(tp.topic, tp.partition)
-        self._producer = PartitionProducer(
-            transactional_id, names.app_id, names.outputs, shared.options
+        self._producer = TransactionalProducer(
+            transactional_id, names.outputs, shared.options.transactions, names.app_id
         )
         self._poison = PoisonRate(shared.options.poison_per_minute)
         self._held = False
@@ -186,7 +191,7 @@ class SourceLane(Lane):
             mark = Mark.now(work.made_ms, work.received_ms)
             committed = Committed(work.end, mark.encode())
             try:
-                await self._producer.commit(work.prepared, self.tp, committed)
+                await self._producer.commit(work.prepared, {self.tp: committed})
             except (*CLIENT_FAILURES, asyncio.CancelledError):
                 stats.transactions_failed += 1
                 raise

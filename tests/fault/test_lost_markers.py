@@ -11,32 +11,16 @@ import pytest
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import KafkaError
 
-from pipeline.core.batch import Output, OutRecord, TopicPartition
-from pipeline.core.pane import HOUR_MS
-from pipeline.transport.admin_requests import DescribeTransactionsRequest
-from pipeline.transport.mark import Committed
-from pipeline.transport.options import EngineOptions
-from pipeline.transport.transaction import PartitionProducer
-from tests.kit.engine import PARTITIONS, Place, working
+from pipeline.core.batch import Output, OutRecord
+from pipeline.kit.admin_requests import DescribeTransactionsRequest
+from tests.kit.engine import PARTITIONS, Place, committed, leave_open, transactional, working
 from tests.kit.own_broker import OwnBroker
 from tests.kit.processes import wait_until
 from tests.kit.steps import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
-TIMEOUT_S = 1.0
-
-
-def _producer(place: Place) -> PartitionProducer:
-    options = EngineOptions(
-        client={"bootstrap_servers": place.bootstrap},
-        commit_interval_ms=100,
-        fold_horizon_ms=HOUR_MS,
-        seen_horizon_ms=HOUR_MS,
-        transaction_timeout_ms=int(TIMEOUT_S * 1000),
-    )
-    names = place.names
-    return PartitionProducer(f"{names.app_id}-0", names.app_id, names.outputs, options)
+TIMEOUT_MS = 1000
 
 
 def _output(place: Place, value: bytes) -> Output:
@@ -46,30 +30,26 @@ def _output(place: Place, value: bytes) -> Output:
 def test_what_was_open_when_the_broker_was_killed_never_shows(kafka: OwnBroker) -> None:
     place = Place(kafka.bootstrap)
 
-    async def leave_open() -> None:
+    async def break_off() -> None:
         await place.create()
-        broken = _producer(place)
+        broken = transactional(place, timeout_ms=TIMEOUT_MS)
         await broken.fence()
-        await broken._producer.begin_transaction()
-        for topic, partition, batch in broken.prepare([_output(place, b"never")], 1):
-            await (await broken._producer.send_batch(batch, topic, partition=partition))
-        await broken.close()
+        await leave_open(broken, [_output(place, b"never")])
 
     async def go_on() -> None:
-        healthy = _producer(place)
+        healthy = transactional(place, timeout_ms=TIMEOUT_MS)
         await healthy.fence()
         try:
             prepared = healthy.prepare([_output(place, b"once")], 1)
-            source = TopicPartition(place.names.of("raw.zonemta"), 0)
-            await healthy.commit(prepared, source, Committed(1, ""))
+            await healthy.commit(prepared, committed(place, 1))
         finally:
             await healthy.close()
         assert await place.read("events") == ["once"]
 
-    asyncio.run(leave_open())
+    asyncio.run(break_off())
     kafka.kill()
     # Its time is up when the broker comes back: the coordinator aborts it before there are leaders.
-    until = time.monotonic() + TIMEOUT_S
+    until = time.monotonic() + TIMEOUT_MS / 1000
     wait_until(lambda: time.monotonic() > until, "the transaction times out", within_s=10)
     kafka.start()
     asyncio.run(go_on())

@@ -10,28 +10,12 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from pipeline.core.batch import Output, OutRecord, TopicPartition
-from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import MAX_MESSAGE_BYTES
-from pipeline.transport.errors import CLIENT_FAILURES, OutputTooLargeError
-from pipeline.transport.mark import Committed
-from pipeline.transport.options import EngineOptions
-from pipeline.transport.transaction import PartitionProducer
-from tests.kit.engine import Place, working
+from pipeline.kit.transactions import CLIENT_FAILURES, Committed, OutputTooLargeError
+from tests.kit.engine import Place, committed, leave_open, transactional, working
 from tests.kit.steps import until
 
 pytestmark = pytest.mark.integration
-
-
-def _producer(place: Place, topic: str = "raw.zonemta") -> PartitionProducer:
-    options = EngineOptions(
-        client={"bootstrap_servers": place.bootstrap},
-        commit_interval_ms=100,
-        fold_horizon_ms=HOUR_MS,
-        seen_horizon_ms=HOUR_MS,
-    )
-    names = place.names
-    transactional_id = names.transactional_id(names.of(topic), 0)
-    return PartitionProducer(transactional_id, names.app_id, names.outputs, options)
 
 
 def _output(place: Place, value: bytes) -> Output:
@@ -42,18 +26,13 @@ def test_a_transaction_that_is_not_committed_leaves_no_trace(broker: str) -> Non
     async def scenario() -> None:
         place = Place(broker)
         await place.create()
-        source = TopicPartition(place.names.of("raw.zonemta"), 0)
-        broken, healthy = _producer(place), _producer(place)
+        broken, healthy = transactional(place), transactional(place)
         await broken.fence()
-        prepared = broken.prepare([_output(place, b"never")], 1)
-        await broken._producer.begin_transaction()
-        for topic, partition, batch in prepared:
-            await (await broken._producer.send_batch(batch, topic, partition=partition))
-        await broken.close()
+        await leave_open(broken, [_output(place, b"never")])
         try:
             await healthy.fence()
             prepared = healthy.prepare([_output(place, b"once")], 1)
-            await healthy.commit(prepared, source, Committed(1, ""))
+            await healthy.commit(prepared, committed(place, 1))
         finally:
             await healthy.close()
         assert await place.read("events") == ["once"]
@@ -65,16 +44,15 @@ def test_a_zombie_is_refused(broker: str) -> None:
     async def scenario() -> None:
         place = Place(broker)
         await place.create()
-        source = TopicPartition(place.names.of("raw.zonemta"), 0)
-        zombie, successor = _producer(place), _producer(place)
+        zombie, successor = transactional(place), transactional(place)
         try:
             await zombie.fence()
             await successor.fence()
             prepared = zombie.prepare([_output(place, b"twice")], 1)
             with pytest.raises(CLIENT_FAILURES):
-                await zombie.commit(prepared, source, Committed(7, ""))
+                await zombie.commit(prepared, committed(place, 7))
             prepared = successor.prepare([_output(place, b"once")], 1)
-            await successor.commit(prepared, source, Committed(7, ""))
+            await successor.commit(prepared, committed(place, 7))
         finally:
             await zombie.close()
             await successor.close()
@@ -87,14 +65,13 @@ def test_an_output_that_no_topic_takes_is_refused_before_anything_is_written(bro
     async def scenario() -> None:
         place = Place(broker)
         await place.create()
-        producer = _producer(place)
+        producer = transactional(place)
         try:
             await producer.fence()
             with pytest.raises(OutputTooLargeError):
                 producer.prepare([_output(place, bytes(MAX_MESSAGE_BYTES))], 1)
             large = producer.prepare([_output(place, bytes(6 << 20)), _output(place, b"x")], 1)
-            source = TopicPartition(place.names.of("raw.zonemta"), 0)
-            await producer.commit(large, source, Committed(1, ""))
+            await producer.commit(large, committed(place, 1))
         finally:
             await producer.close()
         assert [len(value) for value in await place.read("events")] == [6 << 20, 1]
@@ -107,7 +84,7 @@ def test_an_engine_whose_id_was_taken_takes_it_back_and_loses_nothing(broker: st
         place = Place(broker)
         await place.create()
         ids = [f"a-{number}" for number in range(600)]
-        thief = _producer(place)
+        thief = transactional(place)
         async with working(place, heartbeat_ms=200) as worker:
             await until(lambda: worker.ready)
             await place.write(ids[:200])
@@ -130,13 +107,13 @@ def test_an_engine_that_finds_a_strangers_commit_begins_anew(broker: str) -> Non
         place = Place(broker)
         await place.create()
         stolen = TopicPartition(place.names.of("raw.zonemta"), 0)
-        thief = _producer(place)
+        thief = transactional(place)
         async with working(place, heartbeat_ms=200) as worker:
             await until(lambda: worker.ready)
             await place.write(["a-1", "a-2"], sources=["raw.zonemta"])
             await until(lambda: worker.fold.total == 2)
             await thief.fence()
-            await thief.commit([], stolen, Committed(1, "a stranger"))
+            await thief.commit([], {stolen: Committed(1, "a stranger")})
             await place.write(["a-3", "a-4"], sources=["raw.zonemta"])
             await until(lambda: worker.fold.total == 4 and worker.ready)
             assert worker.source.opened[stolen] == 2

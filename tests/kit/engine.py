@@ -13,10 +13,12 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
+from pipeline.core.batch import Output, TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clock import SystemClock
+from pipeline.kit.transactions import Committed, TransactionalProducer, TransactionOptions
 from pipeline.transport.engine import Engine
 from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
 from tests.kit.steps import CopySource, CountFold
@@ -126,6 +128,32 @@ class Place:
             return ends
         finally:
             await consumer.stop()
+
+
+def transactional(
+    place: Place, topic: str = "raw.zonemta", *, timeout_ms: int = 10_000
+) -> TransactionalProducer:
+    """Return the producer that an engine would have for partition 0 of *topic*."""
+    names = place.names
+    options = TransactionOptions(
+        client={"bootstrap_servers": place.bootstrap}, timeout_ms=timeout_ms
+    )
+    transactional_id = names.transactional_id(names.of(topic), 0)
+    return TransactionalProducer(transactional_id, names.outputs, options, names.app_id)
+
+
+def committed(place: Place, offset: int) -> dict[TopicPartition, Committed]:
+    """Return the offsets to commit for partition 0 of the first source."""
+    return {TopicPartition(place.sources[0], 0): Committed(offset, "")}
+
+
+async def leave_open(producer: TransactionalProducer, outputs: list[Output]) -> None:
+    """Write *outputs* in a transaction that is never ended, and go away."""
+    client = producer._producer
+    await client.begin_transaction()
+    for topic, partition, batch in producer.prepare(outputs, 1):
+        await (await client.send_batch(batch, topic, partition=partition))
+    await producer.close()
 
 
 class Worker:

@@ -1,35 +1,76 @@
-"""Transactions of one source partition: outputs and offset, all or nothing.
+"""Transactions under a stable id: records and offsets, all or nothing.
 
-Each partition has a producer of its own with a *stable* transactional id.  aiokafka commits
-offsets without the member's generation, so this id is all that fences a zombie: it must be
-taken (InitProducerId) before the committed offset is read.
+Whoever writes exactly once, a partition of phase 1 or a poller, has a producer of its own with a
+*stable* transactional id.  aiokafka commits offsets without the member's generation, so this id is
+all that fences a zombie: it must be taken (InitProducerId) before the committed offset, or the
+checkpoint, is read.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.conn import CloseReason
+from aiokafka.errors import ConsumerStoppedError, IllegalOperation, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from pipeline.core.batch import Output, OutRecord
 from pipeline.core.batch import TopicPartition as SourcePartition
+from pipeline.core.errors import MailstreamError
 from pipeline.core.topics import MAX_MESSAGE_BYTES
 from pipeline.kit.closing import close_within
-from pipeline.transport.errors import OutputTooLargeError
-from pipeline.transport.lost_markers import markers_of
-from pipeline.transport.mark import Committed
-from pipeline.transport.options import EngineOptions
+from pipeline.kit.lost_markers import markers_of
 
 RETRY_MS: Final = 20
 """After a commit the broker refuses the next transaction for some milliseconds."""
 RECORD_OVERHEAD: Final = 128
 CLOSE_S: Final = 3.0
 NO_HEADERS: Final[list[tuple[str, bytes]]] = []
+
+CLIENT_FAILURES: Final = (
+    KafkaError,
+    IllegalOperation,
+    ConsumerStoppedError,
+    # aiokafka guards the state machine of its transactions and seeks by assertions.
+    AssertionError,
+    asyncio.InvalidStateError,
+    OSError,
+    TimeoutError,
+)
+"""After one of these the outcome of a call is unknown; the log tells, once it is read again."""
+
+
+class OutputTooLargeError(MailstreamError):
+    """One output record exceeds what a topic takes; fewer input records may give smaller ones."""
+
+
+class Committed(NamedTuple):
+    """A committed offset with its metadata."""
+
+    offset: int
+    metadata: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionOptions:
+    """How transactions talk to Kafka."""
+
+    client: Mapping[str, Any]
+    """``bootstrap_servers``, security: arguments of every aiokafka client."""
+    codec: str | None = "zstd"
+    """As aiokafka spells it; None: nothing is compressed."""
+    timeout_ms: int = 10_000
+    """A transaction takes no longer."""
+    request_timeout_ms: int = 12_000
+    open_limit_s: float = 30.0
+    """One attempt of taking the id takes no longer."""
+    batch_bytes: int = 4 << 20
+    """Uncompressed size at which outputs are split into record batches."""
 
 
 class PreparedBatch(NamedTuple):
@@ -40,13 +81,17 @@ class PreparedBatch(NamedTuple):
     batch: Any
 
 
-class PartitionProducer:
-    """The transactional producer of one source partition; made anew by every fencing."""
+class TransactionalProducer:
+    """The producer of one transactional id; made anew by every fencing."""
 
     def __init__(
-        self, transactional_id: str, group_id: str, topics: Sequence[str], options: EngineOptions
+        self,
+        transactional_id: str,
+        topics: Sequence[str],
+        options: TransactionOptions,
+        group_id: str | None = None,
     ) -> None:
-        """Name the id, the group whose offsets are committed, and the topics that are written."""
+        """Name the id, the topics that are written, and the group whose offsets are committed."""
         self._transactional_id = transactional_id
         self._group_id = group_id
         self._topics = topics
@@ -72,7 +117,7 @@ class PartitionProducer:
             **options.client,
             client_id=self._transactional_id,
             transactional_id=self._transactional_id,
-            transaction_timeout_ms=options.transaction_timeout_ms,
+            transaction_timeout_ms=options.timeout_ms,
             compression_type=options.codec,
             max_batch_size=options.batch_bytes,
             max_request_size=2 * MAX_MESSAGE_BYTES,
@@ -83,7 +128,9 @@ class PartitionProducer:
         try:
             async with (
                 asyncio.timeout(options.open_limit_s),
-                markers_of(self._transactional_id, options) as markers,
+                markers_of(
+                    self._transactional_id, options.client, options.request_timeout_ms
+                ) as markers,
             ):
                 # Before the id is taken, because after it nobody knows any more.
                 last = await markers.last_transaction()
@@ -139,25 +186,33 @@ class PartitionProducer:
         return batches
 
     async def commit(
-        self, prepared: Sequence[PreparedBatch], source: SourcePartition, committed: Committed
+        self,
+        prepared: Sequence[PreparedBatch],
+        offsets: Mapping[SourcePartition, Committed] | None = None,
     ) -> None:
-        """Write *prepared* and the offset of *source* in one transaction.
+        """Write *prepared* and the group's *offsets* in one transaction.
 
         Raises:
             TimeoutError: It took longer than a transaction may; also aiokafka's errors.  The
                 outcome is unknown then, and this producer of no more use.
         """
         producer = self._producer
-        offset = {TopicPartition(*source): OffsetAndMetadata(*committed)}
         futures: list[asyncio.Future[Any]] = []
-        async with asyncio.timeout(self._options.transaction_timeout_ms / 1000):
+        async with asyncio.timeout(self._options.timeout_ms / 1000):
             try:
                 await producer.begin_transaction()
                 for topic, partition, batch in prepared:
                     futures.append(await producer.send_batch(batch, topic, partition=partition))
                 # A commit succeeds even if one of its batches was refused: look at each.
                 await asyncio.gather(*futures)
-                await producer.send_offsets_to_transaction(offset, self._group_id)
+                if offsets:
+                    await producer.send_offsets_to_transaction(
+                        {
+                            TopicPartition(*source): OffsetAndMetadata(*committed)
+                            for source, committed in offsets.items()
+                        },
+                        self._group_id,
+                    )
                 await producer.commit_transaction()
             finally:
                 for future in futures:

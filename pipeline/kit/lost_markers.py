@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -31,13 +31,12 @@ from aiokafka.errors import (
     for_code,
 )
 
-from pipeline.kit.closing import close_within
-from pipeline.transport.admin_requests import (
+from pipeline.kit.admin_requests import (
     DescribeProducersRequest,
     DescribeTransactionsRequest,
     WriteTxnMarkersRequest,
 )
-from pipeline.transport.options import EngineOptions
+from pipeline.kit.closing import close_within
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -85,7 +84,7 @@ class Markers:
         """
         return await self._until_answered(self._last_transaction)
 
-    async def finish(self, ended: Ended, topics: Sequence[str], group_id: str) -> int:
+    async def finish(self, ended: Ended, topics: Sequence[str], group_id: str | None) -> int:
         """Write the markers that the transaction lacks in *topics* and the offsets of *group_id*.
 
         Call it when the id is taken, so that nobody writes under it.
@@ -140,7 +139,9 @@ class Markers:
         _raise(code)
         return Ended(producer_id, state in _COMMITTED)
 
-    async def _partitions(self, topics: Sequence[str], group_id: str) -> list[TopicPartition]:
+    async def _partitions(
+        self, topics: Sequence[str], group_id: str | None
+    ) -> list[TopicPartition]:
         client = self._client
         await client.set_topics([*topics, OFFSETS_TOPIC])
         found = [
@@ -149,7 +150,7 @@ class Markers:
             for number in client.cluster.partitions_for_topic(topic) or ()
         ]
         offsets = client.cluster.partitions_for_topic(OFFSETS_TOPIC)
-        if offsets:
+        if offsets and group_id is not None:
             found.append(TopicPartition(OFFSETS_TOPIC, offsets_partition(group_id, len(offsets))))
         return found
 
@@ -198,12 +199,14 @@ class Markers:
 
 
 @asynccontextmanager
-async def markers_of(transactional_id: str, options: EngineOptions) -> AsyncIterator[Markers]:
+async def markers_of(
+    transactional_id: str, options: Mapping[str, Any], request_timeout_ms: int
+) -> AsyncIterator[Markers]:
     """Yield the markers of *transactional_id*, looked at through a connection of its own."""
     client = AIOKafkaClient(
-        **options.client,
+        **options,
         client_id=transactional_id,
-        request_timeout_ms=options.request_timeout_ms,
+        request_timeout_ms=request_timeout_ms,
     )
     try:
         await client.bootstrap()

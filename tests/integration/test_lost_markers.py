@@ -17,13 +17,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from pipeline.core.batch import Output, OutRecord, TopicPartition
-from pipeline.core.pane import HOUR_MS
-from pipeline.transport.lost_markers import OFFSETS_TOPIC, offsets_partition
-from pipeline.transport.mark import Committed
-from pipeline.transport.options import EngineOptions
-from pipeline.transport.transaction import PartitionProducer
-from tests.kit.engine import Place
+from pipeline.core.batch import Output, OutRecord
+from pipeline.kit.lost_markers import OFFSETS_TOPIC, offsets_partition
+from pipeline.kit.transactions import TransactionalProducer
+from tests.kit.engine import Place, committed, leave_open, transactional
 from tests.kit.own_broker import own_broker
 
 pytestmark = pytest.mark.integration
@@ -49,33 +46,17 @@ async def _trust(bootstrap: str) -> None:
         await admin.close()
 
 
-def _producer(place: Place) -> PartitionProducer:
-    names = place.names
-    options = EngineOptions(
-        client={"bootstrap_servers": place.bootstrap},
-        commit_interval_ms=100,
-        fold_horizon_ms=HOUR_MS,
-        seen_horizon_ms=HOUR_MS,
-    )
-    transactional_id = names.transactional_id(names.of("raw.zonemta"), 0)
-    return PartitionProducer(transactional_id, names.app_id, names.outputs, options)
-
-
-def _source(place: Place) -> TopicPartition:
-    return TopicPartition(place.names.of("raw.zonemta"), 0)
-
-
 def _outputs(place: Place, value: bytes) -> list[Output]:
     return [Output(place.names.of(topic), 0, [OutRecord(value)]) for topic in WRITTEN]
 
 
-async def _commit(place: Place, producer: PartitionProducer, value: bytes, offset: int) -> None:
+async def _commit(place: Place, producer: TransactionalProducer, value: bytes, offset: int) -> None:
     prepared = producer.prepare(_outputs(place, value), 1)
-    await producer.commit(prepared, _source(place), Committed(offset, ""))
+    await producer.commit(prepared, committed(place, offset))
 
 
 async def _write_behind_the_coordinator(
-    place: Place, producer: PartitionProducer, value: bytes
+    place: Place, producer: TransactionalProducer, value: bytes
 ) -> Any:
     """Write outputs in a transaction of whose partitions the coordinator knows nothing."""
     client = producer._producer
@@ -96,13 +77,13 @@ def test_a_transaction_is_ended_as_it_was_decided(
     async def scenario() -> None:
         place = Place(trusting)
         await place.create()
-        broken, healthy = _producer(place), _producer(place)
+        broken, healthy = transactional(place), transactional(place)
         assert await broken.fence() == 0
         await _commit(place, broken, b"first", 1)
         for topic in WRITTEN:  # its own markers are written after the commit is answered
             assert await place.read(topic) == ["first"]
         client = await _write_behind_the_coordinator(place, broken, b"lost")
-        offsets = {KafkaPartition(*_source(place)): 2}
+        offsets = {KafkaPartition(place.sources[0], 0): 2}
         await client.send_offsets_to_transaction(offsets, place.names.app_id)
         await (client.commit_transaction() if ended == "committed" else client.abort_transaction())
         await broken.close()
@@ -123,13 +104,10 @@ def test_what_was_open_when_the_id_is_taken_is_aborted_and_nothing_is_left_to_me
     async def scenario() -> None:
         place = Place(trusting)
         await place.create()
-        broken, healthy = _producer(place), _producer(place)
+        broken, healthy = transactional(place), transactional(place)
         await broken.fence()
         await _commit(place, broken, b"first", 1)
-        await broken._producer.begin_transaction()
-        for topic, partition, batch in broken.prepare(_outputs(place, b"never"), 1):
-            await (await broken._producer.send_batch(batch, topic, partition=partition))
-        await broken.close()
+        await leave_open(broken, _outputs(place, b"never"))
         try:
             assert await healthy.fence() == 0
             await _commit(place, healthy, b"next", 2)
