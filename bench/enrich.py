@@ -27,6 +27,7 @@ from pipeline.enrich.columns import Columns
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import Counts, count_events, newest_times
 from pipeline.enrich.dedupe import SeenSet
+from pipeline.enrich.forms import forms
 from pipeline.enrich.head import Heads
 from pipeline.enrich.step import Enricher, hashes_of
 from pipeline.enrich.transform import Transformed, Transformer, look
@@ -138,6 +139,7 @@ def enricher() -> Enricher:
         max_ids=20_000_000,
         tally=Tally(),
         stats=EngineStats(10_000),
+        forms=forms(),
     )
     step.open(TP)
     return step
@@ -161,7 +163,7 @@ def whole(name: str, records: Sequence[RawRecord], size: int) -> None:
 def stages(records: Sequence[RawRecord]) -> None:
     """Measure each stage of one batch."""
     number = len(records)
-    heads, transformer, combiner = Heads(), Transformer(), Combiner(PARTITIONS)
+    heads, transformer, combiner = Heads(forms()), Transformer(), Combiner(PARTITIONS)
     report("enrich.headers", best(lambda: heads.read_all(records), number), "us/event")
     headed, _refused = heads.read_all(records)
     report("enrich.hash", best(lambda: hashes_of(headed), number), "us/event")

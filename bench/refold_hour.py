@@ -26,6 +26,7 @@ from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import partition_of
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
+from pipeline.enrich.forms import forms
 from pipeline.enrich.step import Enricher
 from tests.kit.oracle import HOUR, MINUTE, SECOND
 from tests.kit.processes import wait_until
@@ -94,7 +95,13 @@ def _minute(st: Stand, last: int) -> list[Frame]:
     names = TopicNames(st.prefix)
     stats = EngineStats(session_timeout_ms=10_000)
     step = Enricher(
-        names, st.partitions, horizon_ms=HOUR, max_ids=1_000_000, tally=Tally(), stats=stats
+        names,
+        st.partitions,
+        horizon_ms=HOUR,
+        max_ids=1_000_000,
+        tally=Tally(),
+        stats=stats,
+        forms=forms(),
     )
     first = last - MINUTE
     drawn = plain(60 * RATE, seed=1, first_ms=first, last_ms=last)

@@ -10,6 +10,7 @@ from pipeline.core.engine_stats import EngineStats
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_TOPICS
 from pipeline.enrich.dedupe import reach_ms
+from pipeline.enrich.forms import forms
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from pipeline.kit.clock import Clock
@@ -48,6 +49,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         max_ids=pipeline.dedupe_max_ids,
         tally=tally,
         stats=stats,
+        forms=forms(),
     )
     engine = Engine(
         names,

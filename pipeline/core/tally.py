@@ -76,6 +76,16 @@ COUNTERS: Final = (
         ("source",),
     ),
     CounterFamily(
+        "mail_events_shadow_total",
+        "Records left out because another feed of the same installation tells the same.",
+        ("source",),
+    ),
+    CounterFamily(
+        "mail_events_ignored_total",
+        "Records that are no events: pending (nothing has happened yet), noise (about neither mail nor logins).",
+        ("source", "reason"),
+    ),
+    CounterFamily(
         "mail_events_unattributed_total",
         "Events that add nothing to a family because a field of its key is absent.",
         ("family",),

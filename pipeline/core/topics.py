@@ -25,7 +25,9 @@ class Topic:
     holds: str
     key: str
     retention_ms: int | None
-    """None: the dedupe horizon plus one hour."""
+    """None: the dedupe horizon plus one hour, or for ever where the topic is compacted."""
+    compacted: bool = False
+    """Whether the last record of each key is kept, however old."""
 
     @property
     def retention_key(self) -> str:
@@ -38,6 +40,9 @@ _RAW_KEY: Final = "the message's id at its source (queue id, else message id), e
 TOPICS: Final = (
     Topic("raw.zonemta", "what ZoneMTA reported, its own JSON", _RAW_KEY, 7 * DAY_MS),
     Topic("raw.haraka", "what Haraka reported, its own JSON", _RAW_KEY, 7 * DAY_MS),
+    Topic("raw.cpanel", "rows of emailtrack_search, WHM's own JSON", _RAW_KEY, 7 * DAY_MS),
+    Topic("raw.gelf", "GELF messages about mail and logins", _RAW_KEY, 7 * DAY_MS),
+    Topic("raw.node", "observations of nodes and heartbeats", "the node", 7 * DAY_MS),
     Topic("events", "enriched MailEvents, JSON", "as the raw record", 30 * DAY_MS),
     Topic(
         "deltas",
@@ -49,12 +54,21 @@ TOPICS: Final = (
     Topic(
         "dead", "records that could not be used, with the reason", "as the raw record", 7 * DAY_MS
     ),
+    Topic(
+        "checkpoints",
+        "where a poller stands in its source",
+        "poller and server",
+        None,
+        compacted=True,
+    ),
 )
 
 TOPIC: Final = {topic.name: topic for topic in TOPICS}
 
-RAW_TOPICS: Final = tuple(topic.name for topic in TOPICS if topic.name.startswith(RAW_PREFIX))
-"""The topics that phase 1 reads."""
+RAW_TOPICS: Final = tuple(
+    topic.name for topic in TOPICS if topic.name.startswith(RAW_PREFIX) and topic.name != "raw.node"
+)
+"""The topics that phase 1 reads: all raw ones but those about machines."""
 
 OUTPUT_TOPICS: Final = ("events", "deltas", "seen", "dead")
 """The topics that phase 1 writes."""

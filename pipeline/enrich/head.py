@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, NamedTuple
 
 from pipeline.core.batch import Record, header
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.pane import BASE_PANE_MS, FUTURE_AFTER_MS
-from pipeline.core.posted import PostedEvent
 from pipeline.core.timestamp import MIN_MS, rfc3339
+from pipeline.enrich.forms import Form, Forms
 from pipeline.enrich.memo import Memo
-from pipeline.enrich.parse import haraka, zonemta
 
 MAX_RECEIVED_MS: Final = BASE_PANE_MS * ((1 << 32) - 1) - FUTURE_AFTER_MS
 """Panes have 32 bits in delta frames, and an event may be newer than its ingest: the year 3331."""
 MAX_ID: Final = 1000
 MAX_NAME: Final = 256
 """Bytes; an API key's name has up to 64 characters of up to four."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What phase 1 knows about a source of mail events."""
-
-    direction: str
-    """The direction of an event that does not say its own."""
-    resolve: Callable[[PostedEvent], None]
-    """Gives a posted event's aliases their meaning."""
-
-
-SOURCES: Final[Mapping[str, Source]] = {
-    "zonemta": Source(zonemta.DIRECTION, zonemta.resolve),
-    "haraka": Source(haraka.DIRECTION, haraka.resolve),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +33,8 @@ class Head:
     """*received_ms* as RFC 3339."""
     id_prefix: bytes
     """What stands before the event id in the text whose hash the seen-set stores."""
-    direction: str
-    resolve: Callable[[PostedEvent], None]
+    form: Form
+    """What the records look like."""
 
 
 class Refused(NamedTuple):
@@ -77,9 +61,9 @@ Shared = tuple[bytes, bytes, bytes, bytes]
 class Heads:
     """Reads headers; what the records of one post have in common is read once."""
 
-    def __init__(self) -> None:
-        """Start with nothing cached."""
-        self._heads: Memo[Shared, Head] = Memo(read_head)
+    def __init__(self, forms: Forms) -> None:
+        """Know the *forms* of records, and start with nothing cached."""
+        self._heads: Memo[Shared, Head] = Memo(partial(read_head, forms))
 
     def read_all(self, records: Sequence[Record]) -> tuple[Headed, list[Refused]]:
         """Return the records whose headers can be read, in their order, and the others."""
@@ -145,7 +129,7 @@ def read_id(value: bytes | None) -> str:
     return value.decode("ascii")
 
 
-def read_head(shared: Shared) -> Head:
+def read_head(forms: Forms, shared: Shared) -> Head:
     """Return the headers ``source``, ``feed``, ``origin`` and ``received``.
 
     Raises:
@@ -155,9 +139,9 @@ def read_head(shared: Shared) -> Head:
         _name(header_name, value)
         for header_name, value in zip(("source", "feed", "origin"), shared[:3], strict=True)
     )
-    known = SOURCES.get(source)
-    if known is None:
-        raise _unusable("source", "is not a source of mail events")
+    form = forms.get((source, feed))
+    if form is None:
+        raise _unusable("source", "with this feed is not a source of mail events")
     received_ms = _received(shared[3])
     return Head(
         source,
@@ -166,8 +150,7 @@ def read_head(shared: Shared) -> Head:
         received_ms,
         rfc3339(received_ms),
         f"{source}|".encode(),
-        known.direction,
-        known.resolve,
+        form,
     )
 
 

@@ -74,9 +74,9 @@ class Normaliser:
             posted_ms = head.received_ms
             event.timestamp = head.received
         if event.direction is None:
-            event.direction = head.direction
+            event.direction = head.form.direction
         if event.source_ip is not None or event.hostname is not None:
-            head.resolve(event)
+            head.form.resolve(event)
             event.source_ip = event.hostname = None
         self._attribute(event)
         self._locate(event)

@@ -30,7 +30,9 @@ from pipeline.enrich.counts import (
 )
 from pipeline.enrich.dead import dead_letter
 from pipeline.enrich.dedupe import BUCKETS, Hashes, SeenSet, Verdict, segments_of
+from pipeline.enrich.forms import Forms
 from pipeline.enrich.head import Headed, Heads, Refused
+from pipeline.enrich.parsing import Skip
 from pipeline.enrich.transform import Transformed, Transformer
 
 
@@ -46,6 +48,7 @@ class Enricher:
         max_ids: int,
         tally: Tally,
         stats: EngineStats,
+        forms: Forms,
     ) -> None:
         """Set up with no partition open.
 
@@ -56,13 +59,14 @@ class Enricher:
             max_ids: Most ids remembered by all partitions together; beyond, the oldest go.
             tally: Where events are counted, after the commit.
             stats: Where newest times and the state of the seen-sets are shown, after the commit.
+            forms: Of the records that are read.
         """
         self._names = names
         self._horizon_ms = horizon_ms
         self._max_ids = max_ids
         self._tally = tally
         self._stats = stats
-        self._heads = Heads()
+        self._heads = Heads(forms)
         self._transformer = Transformer()
         self._combiner = Combiner(partitions)
         self._seen: dict[TopicPartition, SeenSet] = {}
@@ -96,7 +100,7 @@ class Enricher:
         headed, refused = self._heads.read_all(records)
         received_ms = np.array([head.received_ms for head in headed.heads], np.int64)
         verdict, transformed, duplicates = self._settle(seen, headed, received_ms)
-        counts = _counted(headed, duplicates, transformed.future)
+        counts = _counted(headed, duplicates, transformed)
         refused += [
             Refused(headed.records[place], headed.heads[place].source, error)
             for place, error in transformed.refused.items()
@@ -262,12 +266,18 @@ def hashes_of(headed: Headed) -> Hashes:
     return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
 
 
-def _counted(headed: Headed, duplicates: Sequence[int], future: Sequence[int]) -> Counts:
-    """Count the records at these places of a batch."""
+def _counted(headed: Headed, duplicates: Sequence[int], transformed: Transformed) -> Counts:
+    """Count the records of a batch that are no new events, or strange ones."""
     counts = Counts()
+    for place, why in transformed.skipped.items():
+        source = headed.heads[place].source
+        if why is Skip.SHADOW:
+            counts.add("mail_events_shadow_total", (source,))
+        else:
+            counts.add("mail_events_ignored_total", (source, why.value))
     for name, places in (
         ("mail_events_duplicate_total", duplicates),
-        ("mail_events_future_total", future),
+        ("mail_events_future_total", transformed.future),
     ):
         for place in places:
             counts.add(name, (headed.heads[place].source,))

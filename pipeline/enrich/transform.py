@@ -23,6 +23,7 @@ from pipeline.enrich.columns import Row, row_of
 from pipeline.enrich.head import Headed
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.normalise import Normaliser, drop_empty
+from pipeline.enrich.parsing import Context, Skip
 
 _decode = msgspec.json.Decoder(PostedEvent).decode
 _encode_into = msgspec.json.Encoder().encode_into
@@ -48,7 +49,9 @@ class Transformed:
     future: list[int] = field(default_factory=list)
     """The places of those that claim to be from the future."""
     refused: dict[int, RecordError] = field(default_factory=dict)
-    """The errors of the others, by place."""
+    """The errors of those that cannot be used, by place."""
+    skipped: dict[int, Skip] = field(default_factory=dict)
+    """Why the others are no events, by place."""
 
     def keep(self, wanted: set[int]) -> None:
         """Keep the records at the places *wanted*, in the order of the log."""
@@ -59,6 +62,7 @@ class Transformed:
         self.rows = [self.rows[index] for index in indices]
         self.event_ms = [self.event_ms[index] for index in indices]
         self.future = [place for place in self.future if place in wanted]
+        self.skipped = {place: why for place, why in self.skipped.items() if place in wanted}
 
 
 class Transformer:
@@ -80,8 +84,16 @@ class Transformer:
         for place, event_id, head, value, odd in zip(
             places, ids, heads, values, look(values), strict=True
         ):
+            parse = head.form.parse
             try:
-                event = decode(value)
+                if parse is None:
+                    event = decode(value)
+                else:
+                    parsed = parse(value, Context(head.origin, head.received_ms))
+                    if isinstance(parsed, Skip):
+                        into.skipped[place] = parsed
+                        continue
+                    event, odd = parsed, True  # noqa: PLW2901  what was made was not looked at
                 if odd:
                     drop_empty(event)
                 check_fields(event, suspicious=odd)

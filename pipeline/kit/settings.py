@@ -112,7 +112,9 @@ def _between(lowest_ms: int, highest_ms: int) -> Callable[[int], int]:
     return check
 
 
-RETENTION_KEYS: Final = tuple(dict.fromkeys(topic.retention_key for topic in TOPICS))
+RETENTION_KEYS: Final = tuple(
+    dict.fromkeys(topic.retention_key for topic in TOPICS if not topic.compacted)
+)
 
 
 def _retention_key(text: str) -> str:
@@ -331,7 +333,7 @@ class Settings(Section):
     )
 
     def retention_ms(self, topic: Topic) -> int:
-        """Return how long *topic* keeps its records: as configured, else as declared."""
+        """Return how long *topic*, which is not compacted, keeps its records: as configured, else as declared."""
         if topic.retention_key in self.topics.retention:
             return self.topics.retention[topic.retention_key]
         if topic.retention_ms is None:

@@ -39,6 +39,7 @@ _FETCH_MIN_OF_4_0: Final = 4
 """Kafka 4.0 removed Fetch versions 0 to 3 (KIP-896); every 3.x broker still offers 0."""
 _TOPIC_LEVEL: Final = 1
 """``DYNAMIC_TOPIC_CONFIG`` in DescribeConfigs: set on the topic itself."""
+_EVERY_TOPIC: Final = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
 _VISIBLE: Final = Backoff(base_s=0.05, cap_s=0.5, deadline_s=15.0)
 
 
@@ -135,6 +136,14 @@ def topic_config(settings: Settings, topic: Topic) -> dict[str, str]:
     Records go only with a whole closed segment.  Where retention is short (7 days or less)
     segments are an eighth of it, so that at most an eighth more is kept.
     """
+    if topic.compacted:
+        return {
+            "cleanup.policy": "compact",
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            **_EVERY_TOPIC,
+            **_durability(settings),
+        }
     retention = settings.retention_ms(topic)
     limit = settings.topics.retention_bytes.get(topic.retention_key)
     short = retention <= _SHORT_RETENTION_MS
@@ -147,9 +156,13 @@ def topic_config(settings: Settings, topic: Topic) -> dict[str, str]:
         "segment.bytes": str(
             largest if limit is None else sorted((smallest, limit // 8, largest))[1]
         ),
-        "max.message.bytes": str(MAX_MESSAGE_BYTES),
-        "min.insync.replicas": "2" if settings.topics.replication_factor >= 3 else "1",
+        **_EVERY_TOPIC,
+        **_durability(settings),
     }
+
+
+def _durability(settings: Settings) -> dict[str, str]:
+    return {"min.insync.replicas": "2" if settings.topics.replication_factor >= 3 else "1"}
 
 
 @asynccontextmanager

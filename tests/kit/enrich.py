@@ -15,6 +15,7 @@ from pipeline.core.event import EVENT_TYPES, MailEvent
 from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
+from pipeline.enrich.forms import forms
 from pipeline.enrich.step import Enricher
 
 NAMES = TopicNames("mail.")
@@ -58,6 +59,7 @@ class Phase1:
             max_ids=max_ids,
             tally=self.tally,
             stats=self.stats,
+            forms=forms(),
         )
         for tp in open_ or (ZONEMTA, HARAKA):
             self.step.open(tp)

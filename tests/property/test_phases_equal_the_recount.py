@@ -16,6 +16,7 @@ from pipeline.core.event import partition_of
 from pipeline.core.families import FAMILIES, Export, Family
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
+from pipeline.enrich.forms import forms
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from tests.kit.oracle import HOUR, MINUTE, WINDOWS, Posted, Recount, Series
@@ -90,6 +91,7 @@ def enriched(
         max_ids=1_000_000,
         tally=Tally(),
         stats=EngineStats(session_timeout_ms=10_000),
+        forms=forms(),
     )
     step.open(tp)
     read = [

@@ -62,6 +62,7 @@ def test_every_topic_is_declared_once_and_raw_topics_share_one_retention_key() -
     assert len(TOPIC) == len(TOPICS)
     assert {TOPIC[name].retention_key for name in RAW_TOPICS} == {"raw"}
     assert TOPIC["events"].retention_key == "events"
+    assert "raw.node" not in RAW_TOPICS
 
 
 def test_families_and_their_metrics_are_declared_once_and_consistent() -> None:

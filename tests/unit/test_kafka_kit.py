@@ -141,7 +141,9 @@ def test_topics_are_configured_as_declared() -> None:
     settings = Settings()
     for topic in TOPICS:
         config = topic_config(settings, topic)
-        assert config["retention.ms"] == str(settings.retention_ms(topic))
+        assert config["cleanup.policy"] == ("compact" if topic.compacted else "delete")
+        kept_ms = -1 if topic.compacted else settings.retention_ms(topic)
+        assert config["retention.ms"] == str(kept_ms)
         assert config["max.message.bytes"] == str(MAX_MESSAGE_BYTES)
         assert config["retention.bytes"] == "-1"
         assert config["min.insync.replicas"] == "1"
