@@ -94,6 +94,22 @@ class Privacy:
             reply = _ESCAPED.sub(self._quoted, reply)
         return reply
 
+    def recipient(self, text: str) -> str:
+        """Return what is stored of a recipient's address."""
+        return self._address(text) if self._recipients else text
+
+    def sender(self, text: str) -> str:
+        """Return what is stored of a sender's address or an account's name."""
+        return self._address(text) if self._user else text
+
+    def client(self, text: str) -> str:
+        """Return what is stored of the address of a client."""
+        return self.hash(text) if self._client else text
+
+    def reply(self, text: str) -> str:
+        """Return what is stored of a text that may quote addresses."""
+        return self.redact(text) if self._replies else text
+
     def apply(self, event: PostedEvent, source: str) -> bool:
         """Take out what must not be stored; tell whether the event changed."""
         before = self._changes

@@ -9,6 +9,7 @@ from typing import Final
 
 from pipeline.core.errors import ConfigError
 from pipeline.kit.settings import Settings
+from pipeline.kit.settings_listeners import openings
 from pipeline.kit.values import Address
 
 WORKER_STEP: Final = 10
@@ -38,7 +39,11 @@ def check_listeners(settings: Settings, workers: int) -> None:
     Raises:
         ConfigError: Some cannot be used; one sentence for each, with address and key.
     """
-    wanted = [("ingest.listen", settings.ingest.listen)]
+    wanted = [
+        (f"{opening.section}.listen", opening.listener.listen)
+        for opening in openings(settings)
+        if opening.listener is not settings.metrics
+    ]
     wanted += [
         (f"metrics.listen ({name})", address)
         for name, address in worker_addresses(settings, workers).items()

@@ -7,25 +7,30 @@ milliseconds, sizes bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.event import RESERVED_VALUES
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length
 from pipeline.core.topics import TOPICS, Topic, TopicNames
+from pipeline.kit.settings_base import (
+    SECOND_MS,
+    HeaderSecret,
+    Listener,
+    Name,
+    Secret,
+    Section,
+    between,
+)
 from pipeline.kit.values import (
     Address,
     AddressValue,
     Duration,
     Items,
     Kind,
-    NetworkValue,
     PathValue,
-    duration_text,
     unusable,
 )
 
@@ -35,16 +40,10 @@ HASH_KEY_VARIABLE: Final = "MAILSTREAM_HASH_KEY"
 SOURCES: Final = ("zonemta", "haraka")
 """Sources that hook events may name."""
 
-_MAX_NAME: Final = 64
-_SECOND_MS: Final = 1000
 _WINDOW: Final = "a window of at most 24h: a multiple of 10s up to 5m, of 1m up to 1h, of 5m above"
 _PREFIX: Final = (
     "letters, digits, dots, dashes and underscores, ending with one dot, at most 200 characters"
 )
-_NAME: Final = "1 to 64 printable characters without spaces, other than " + " and ".join(
-    sorted(RESERVED_VALUES)
-)
-_KEY_TEXT: Final = "printable ASCII characters without spaces"
 
 
 def _window(ms: int) -> int:
@@ -70,27 +69,6 @@ def _prefix(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    if not 0 < len(text) <= _MAX_NAME or not text.isprintable() or " " in text:
-        raise unusable(_NAME)
-    if text in RESERVED_VALUES:
-        raise unusable(_NAME)
-    return text
-
-
-def _visible(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise unusable(_KEY_TEXT)
-    return secret
-
-
-def _filled(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value():
-        raise unusable("text that is not empty")
-    return secret
-
-
 def _bootstrap(text: str) -> str:
     try:
         ports = [Address.parse(server.strip()).port for server in text.split(",")]
@@ -99,17 +77,6 @@ def _bootstrap(text: str) -> str:
     if 0 in ports:
         raise unusable("host:port with a port of 1 to 65535")
     return ",".join(server.strip() for server in text.split(","))
-
-
-def _between(lowest_ms: int, highest_ms: int) -> Callable[[int], int]:
-    expected = f"a duration of {duration_text(lowest_ms)} to {duration_text(highest_ms)}"
-
-    def check(ms: int) -> int:
-        if not lowest_ms <= ms <= highest_ms:
-            raise unusable(expected)
-        return ms
-
-    return check
 
 
 RETENTION_KEYS: Final = tuple(
@@ -124,21 +91,6 @@ def _retention_key(text: str) -> str:
 
 
 Window = Annotated[Duration, AfterValidator(_window), Kind("duration", _WINDOW)]
-Name = Annotated[str, AfterValidator(_name), Kind("name", _NAME)]
-HeaderSecret = Annotated[SecretStr, AfterValidator(_visible)]
-Secret = Annotated[SecretStr, AfterValidator(_filled)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, strict, no unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        use_attribute_docstrings=False,
-        hide_input_in_errors=True,
-    )
 
 
 class KafkaSettings(Section):
@@ -168,7 +120,7 @@ class KafkaSettings(Section):
 
 
 RetentionKey = Annotated[str, AfterValidator(_retention_key)]
-Retention = Annotated[Duration, AfterValidator(_between(MINUTE_MS, 3650 * DAY_MS))]
+Retention = Annotated[Duration, AfterValidator(between(MINUTE_MS, 3650 * DAY_MS))]
 _SEEN_SLACK_MS: Final = HOUR_MS
 
 
@@ -219,19 +171,6 @@ class ApiKey(Section):
         return {"name": "default", "key": value} if isinstance(value, str) else value
 
 
-class Listener(Section):
-    """What every HTTP listener has."""
-
-    listen: AddressValue = Field(default=Address("127.0.0.1", 0), description="Where it listens.")
-    allow: Items[NetworkValue] = Field(
-        default=(), description="Networks that may connect; empty: any, where credentials are set."
-    )
-    tls_cert: PathValue | None = Field(
-        default=None, description="Certificate chain (PEM); null: no TLS."
-    )
-    tls_key: PathValue | None = Field(default=None, description="Key (PEM) of the certificate.")
-
-
 class IngestSettings(Listener):
     """The HTTP service that hooks and agents post events to."""
 
@@ -266,10 +205,10 @@ class PipelineSettings(Section):
         default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS),
         description=f"Sliding windows shown; each {_WINDOW}.",
     )
-    commit_interval: Annotated[Duration, AfterValidator(_between(10, 5 * _SECOND_MS))] = Field(
-        default=_SECOND_MS, description="Longest time that one transaction collects records."
+    commit_interval: Annotated[Duration, AfterValidator(between(10, 5 * SECOND_MS))] = Field(
+        default=SECOND_MS, description="Longest time that one transaction collects records."
     )
-    dedupe_horizon: Annotated[Duration, AfterValidator(_between(MINUTE_MS, 7 * DAY_MS))] = Field(
+    dedupe_horizon: Annotated[Duration, AfterValidator(between(MINUTE_MS, 7 * DAY_MS))] = Field(
         default=6 * HOUR_MS, description="How long an event id is remembered."
     )
     dedupe_max_ids: int = Field(

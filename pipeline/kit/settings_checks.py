@@ -10,7 +10,8 @@ from pydantic import SecretStr
 
 from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import TOPIC
-from pipeline.kit.settings import Listener, Settings
+from pipeline.kit.settings import Settings
+from pipeline.kit.settings_listeners import Opening, openings
 from pipeline.kit.values import Address, duration_text, is_open
 
 _SHORT_SECRET: Final = 16
@@ -31,25 +32,25 @@ def mistakes_between(settings: Settings) -> Iterator[Conflict]:
 
 
 def _listeners(settings: Settings) -> Iterator[Conflict]:
-    ingest, metrics = settings.ingest, settings.metrics
-    yield from _listener("ingest", ingest, ingest.listen, "api_keys", bool(ingest.api_keys))
-    has_password = metrics.password is not None
-    yield from _listener("metrics", metrics, metrics.listen, "password", has_password)
+    taken: dict[Address, str] = {}
+    for opening in openings(settings):
+        yield from _listener(opening)
+        key = f"{opening.section}.listen"
+        listen = opening.listener.listen
+        first = taken.setdefault(listen, key)
+        if first != key and listen.port:
+            yield Conflict((key, first), f"expected an address other than {first}")
+    metrics = settings.metrics
     if (metrics.username is None) != (metrics.password is None):
         yield Conflict(
             ("metrics.username", "metrics.password"), "expected username and password, or neither"
         )
-    if ingest.listen == metrics.listen and ingest.listen.port:
-        yield Conflict(
-            ("metrics.listen", "ingest.listen"), "expected an address other than ingest.listen"
-        )
 
 
-def _listener(
-    name: str, section: Listener, listen: Address, credentials: str, has_credentials: bool
-) -> Iterator[Conflict]:
+def _listener(opening: Opening) -> Iterator[Conflict]:
+    name, section, credentials, has_credentials = opening
     keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
-    if is_open(listen, section.allow, has_credentials=has_credentials):
+    if is_open(section.listen, section.allow, has_credentials=has_credentials):
         yield Conflict(
             keys,
             f"others can reach this address: expected {name}.{credentials} or {name}.allow, "
@@ -199,13 +200,8 @@ def _secret_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _open_warnings(settings: Settings) -> Iterator[str]:
-    ingest, metrics = settings.ingest, settings.metrics
-    rows: tuple[tuple[str, Listener, Address, bool], ...] = (
-        ("ingest", ingest, ingest.listen, bool(ingest.api_keys)),
-        ("metrics", metrics, metrics.listen, metrics.password is not None),
-    )
-    for name, section, listen, has_credentials in rows:
-        if listen.is_loopback:
+    for name, section, _credentials, has_credentials in openings(settings):
+        if section.listen.is_loopback:
             continue
         if has_credentials and section.tls_cert is None:
             yield f"{name}.tls_cert: without TLS its credentials cross the network in clear text"

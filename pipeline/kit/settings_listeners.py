@@ -1,0 +1,27 @@
+"""Every HTTP listener of a configuration, and what protects it: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pipeline.kit.settings import Settings
+from pipeline.kit.settings_base import Listener
+
+
+class Opening(NamedTuple):
+    """One listener."""
+
+    section: str
+    """Its key in the configuration."""
+    listener: Listener
+    credentials: str
+    """The key, within the section, of what lets strangers in."""
+    has_credentials: bool
+
+
+def openings(settings: Settings) -> Iterator[Opening]:
+    """Yield the HTTP listeners of the services that are configured."""
+    ingest, metrics = settings.ingest, settings.metrics
+    yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
+    yield Opening("metrics", metrics, "password", metrics.password is not None)
