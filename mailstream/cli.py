@@ -11,12 +11,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
 from pipeline.core.errors import ConfigError, MailstreamError
+from producers.registry import PRODUCERS, Producer
 
 if TYPE_CHECKING:
     from pipeline.kit.settings import Settings
@@ -288,18 +290,24 @@ def produce() -> None:
     """Run one producer."""
 
 
-@produce.command("ingest")
-@configurable
-def produce_ingest() -> None:
-    """Take events over HTTP and write them to Kafka."""
+def _run_producer(producer: Producer) -> None:
     import uvloop
 
     from pipeline.kit.clock import SystemClock
-    from producers.sources.hooks import serve
 
-    _log_as("ingest")
+    _log_as(producer.name)
     given = settings()
-    uvloop.run(serve(given, bootstrap_of(given), SystemClock()))
+
+    async def serve() -> None:
+        await producer.serve(given, bootstrap_of(given), SystemClock())
+
+    uvloop.run(serve())
+
+
+for _producer in PRODUCERS:
+    produce.command(_producer.name, help=_producer.summary)(
+        configurable(partial(_run_producer, _producer))
+    )
 
 
 @cli.group()

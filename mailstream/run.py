@@ -1,7 +1,7 @@
 """``mailstream run``: everything in the configuration on one machine, until Ctrl-C.
 
-Start: lock, leftovers of an earlier run, ports, broker, topics, then workers and ingest together.
-Stop: ingest first (it answers what it took), then the workers (they commit), the broker last.
+Start: lock, leftovers of an earlier run, ports, broker, topics, then workers and producers together.
+Stop: producers first (they write what they took), then the workers (they commit), the broker last.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from pipeline.kit.service import announce, announced, withdraw
 from pipeline.kit.settings import Settings
 from pipeline.kit.topic_admin import create_topics
 from pipeline.kit.values import Address
+from producers.registry import configured
 
 NAME: Final = "run"
 INGEST: Final = "ingest"
@@ -124,7 +125,7 @@ class _Interrupt:
 
 
 class _Installation:
-    """Broker, topics, workers and ingest of one run."""
+    """Broker, topics, workers and producers of one run."""
 
     def __init__(
         self,
@@ -140,13 +141,14 @@ class _Installation:
         self._broker = broker.Broker(settings, self._supervisor, console, inherited)
         self._probe = watch.Probe(settings)
         self._listens = worker_addresses(settings, workers)
+        self._producers = tuple(producer.name for producer in configured(settings))
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
         self._hurried = False
         self._announced: Address | None = None
 
     async def start(self) -> bool:
-        """Start everything; return when ingest accepts and all workers are ready."""
+        """Start everything; return when the producers and all workers are ready."""
         begun = time.monotonic()
         settings, console = self._settings, self._console
         console.say(f"mailstream {version('mailstream')} is starting")
@@ -159,11 +161,14 @@ class _Installation:
         for name, listen in self._listens.items():
             place = ("--name", name, "--listen", str(listen))
             self._supervisor.start(Part.of_program(name, "worker", *self._arguments, *place))
-        ingest = Part.of_program(INGEST, "produce", "ingest", *self._arguments)
-        self._supervisor.start(ingest)
+        for name in self._producers:
+            self._supervisor.start(Part.of_program(name, "produce", name, *self._arguments))
         await self._until_ready()
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))
+        for name in self._producers:
+            if name != INGEST:
+                console.fact(name, f"{addresses[name]} (/metrics, /health)")
         for name in self._listens:
             if name in addresses:
                 console.fact(name, f"{self._probe.metrics_url(addresses[name])}/metrics")
@@ -202,9 +207,12 @@ class _Installation:
         begun = self._supervisor.has_parts or self._broker.begun
         self._console.status("")
         if begun:
-            self._console.say("stopping ingest, then the workers, then Kafka; Ctrl-C again hurries")
+            names = ", ".join(self._producers)
+            self._console.say(
+                f"stopping {names}, then the workers, then Kafka; Ctrl-C again hurries"
+            )
         withdraw(self._settings.data_dir, NAME)
-        await self._supervisor.stop([INGEST])
+        await self._supervisor.stop(self._producers)
         await self._supervisor.stop(self._listens)
         await self._broker.stop()
         await self._probe.close()
@@ -223,10 +231,10 @@ class _Installation:
 
     async def _until_ready(self) -> None:
         told = time.monotonic()
-        waiting = {INGEST, *self._listens}
+        waiting = {*self._producers, *self._listens}
         # a worker beyond the number of partitions has none, and stands by
         standing_by = max(0, len(self._listens) - self._settings.topics.partitions)
-        while INGEST in waiting or len(waiting) > standing_by:
+        while not waiting.isdisjoint(self._producers) or len(waiting) > standing_by:
             if self._supervisor.refused.done():
                 raise ConfigError([self._supervisor.refused.result()])
             addresses = self._addresses()
@@ -242,14 +250,15 @@ class _Installation:
     async def _is_ready(self, name: str, address: Address) -> bool:
         if name == INGEST:
             return await self._probe.ingest_is_ready(address)
-        return await self._probe.worker_is_ready(address)
+        return name in self._producers or await self._probe.worker_is_ready(address)
 
     def _addresses(self) -> dict[str, Address]:
         """Return where the present process of each part listens."""
         return {
             name: found.address
             for name, found in announced(self._settings.data_dir).items()
-            if name in (INGEST, *self._listens) and found.pid == self._supervisor.pid(name)
+            if name in (*self._producers, *self._listens)
+            and found.pid == self._supervisor.pid(name)
         }
 
     def _announce(self, ingest: Address) -> None:
@@ -286,7 +295,7 @@ class _Installation:
             await asyncio.sleep(STATUS_S)
 
     async def _read_all(self) -> dict[str, watch.Reading | None]:
-        addresses = {name: at for name, at in self._addresses().items() if name != INGEST}
+        addresses = {name: at for name, at in self._addresses().items() if name in self._listens}
         answers = await asyncio.gather(*(self._probe.reading(at) for at in addresses.values()))
         return dict(zip(addresses, answers, strict=True))
 

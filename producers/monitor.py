@@ -1,0 +1,88 @@
+"""``/metrics`` and ``/health`` of a producer that takes nothing over HTTP itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry
+
+from pipeline.kit import listen, service
+from pipeline.kit.settings import Settings
+from pipeline.kit.settings_base import Listener
+from pipeline.kit.telemetry import scrape
+
+log = logging.getLogger(__name__)
+
+OK: Final = "ok"
+
+
+class Monitor:
+    """A part of the producer's process; the first to start and the last to stop."""
+
+    name = "monitor"
+
+    def __init__(
+        self,
+        settings: Settings,
+        producer: str,
+        listener: Listener,
+        registry: CollectorRegistry,
+        health: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        """Show *registry* and *health* at *listener*, and announce it as *producer*.
+
+        Args:
+            settings: ``/metrics`` wants the credentials of its section ``metrics``.
+            producer: Its name.
+            listener: Its section of the configuration.
+            registry: What it counts.
+            health: Returns the answer; anything but ``{"status": "ok"}`` is a 503.
+
+        Raises:
+            ConfigError: Strangers could read it.
+        """
+        metrics = settings.metrics
+        self._guard = listen.Guard(
+            listener.listen, listener.allow, metrics.username, metrics.password
+        )
+        self._guard.require_protection()
+        self._settings = settings
+        self._producer = producer
+        self._listener = listener
+        self._registry = registry
+        self._health = health
+        self._site: listen.Site | None = None
+
+    async def start(self) -> None:
+        """Begin to listen, and tell other processes where."""
+        app = web.Application(middlewares=listen.middlewares(self._guard))
+        app.router.add_get("/metrics", self._tell_metrics)
+        app.router.add_get("/health", self._tell_health)
+        tls = listen.server_tls(self._listener.tls_cert, self._listener.tls_key)
+        self._site = await listen.start_site(app, self._listener.listen, tls)
+        service.announce(self._settings.data_dir, self._producer, self._site.address)
+        log.info("metrics are served", extra={"address": str(self._site.address)})
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Take back the announcement and close the listener."""
+        service.withdraw(self._settings.data_dir, self._producer)
+        if self._site is not None:
+            await self._site.stop()
+
+    async def _tell_health(self, _: web.Request) -> web.Response:
+        state = self._health()
+        return web.json_response(dict(state), status=200 if state["status"] == OK else 503)
+
+    async def _tell_metrics(self, request: web.Request) -> web.Response:
+        text, content_type = scrape(self._registry, request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(
+            body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT}
+        )

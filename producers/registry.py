@@ -1,0 +1,52 @@
+"""Every producer: its command, what it does, and whether a configuration asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pipeline.kit.clock import Clock
+    from pipeline.kit.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """One producer, a process of its own."""
+
+    name: str
+    """Of the command, in the log, and as announced."""
+    summary: str
+    entry: str
+    """``module:function``, imported when it runs: ``async (settings, bootstrap, clock)``."""
+    is_configured: Callable[[Settings], bool]
+
+    def serve(self, settings: Settings, bootstrap: str, clock: Clock) -> Awaitable[None]:
+        """Run it until SIGTERM or SIGINT.
+
+        Raises:
+            ConfigError: The configuration is unusable.
+            MailstreamError: A part of it failed.
+        """
+        module, _, function = self.entry.partition(":")
+        running: Awaitable[None] = getattr(import_module(module), function)(
+            settings, bootstrap, clock
+        )
+        return running
+
+
+PRODUCERS: Final = (
+    Producer(
+        "ingest",
+        "Take events over HTTP and write them to Kafka.",
+        "producers.sources.hooks:serve",
+        lambda _settings: True,
+    ),
+)
+
+
+def configured(settings: Settings) -> tuple[Producer, ...]:
+    """Return the producers that ``mailstream run`` starts."""
+    return tuple(producer for producer in PRODUCERS if producer.is_configured(settings))
