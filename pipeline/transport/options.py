@@ -38,7 +38,7 @@ class EngineOptions:
     fetch_wait_ms: int = 250
     partition_fetch_bytes: int = 1 << 20
     """Larger fetches cost memory and gain nothing."""
-    batch_bytes: int = 4 << 20
+    batch_bytes: int = 2 << 20
     """Uncompressed size at which the outputs of a batch are split into record batches."""
     open_limit_s: float = 30.0
     """One attempt of fencing or of reading offsets takes no longer."""
