@@ -34,7 +34,8 @@ setup: .venv/.project .venv/.kafka ## Make .venv with locked dependencies and fe
 	@touch $@
 
 .venv/.project: pyproject.toml .venv/.runtime
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --editable . 2>.venv/project.log || { \
+		cat .venv/project.log >&2; exit 1; }
 	@touch $@
 
 .venv/.java: requirements-java.lock .venv/.project
