@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mailstream import cli
+from mailstream.commands import configuration
 from pipeline.core.errors import ConfigError, MailstreamError, TransientError
 from pipeline.kit.settings_load import load
 
@@ -190,7 +191,7 @@ def test_an_expected_error_is_a_sentence_and_a_code(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "settings", fail)
+    monkeypatch.setattr(configuration, "settings", fail)
     called = Called(capsys, "config", "check")
     assert called.code == code
     # click ends the line of the terminal's ^C

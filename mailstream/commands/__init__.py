@@ -1,0 +1,1 @@
+"""The commands: one module per subject; what each needs is imported when it runs."""

@@ -1,0 +1,94 @@
+"""What commands share: the configuration option, settings, the broker, logs, addresses."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from pipeline.core.errors import MailstreamError
+
+if TYPE_CHECKING:
+    from pipeline.kit.settings import Settings
+    from pipeline.kit.values import Address
+
+FAILED: Final = 1
+WRONG: Final = 2
+
+_CONFIG_KEY: Final = "mailstream.config"
+
+_C = TypeVar("_C", bound=Callable[..., Any])
+
+
+def _remember_config(ctx: click.Context, _param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.meta[_CONFIG_KEY] = value
+
+
+def configurable(command: _C) -> _C:
+    """Give *command* the option ``--config``; the innermost one given counts."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        expose_value=False,
+        callback=_remember_config,
+        help="Configuration file; else $MAILSTREAM_CONFIG, else ./mailstream.yaml.",
+    )(command)
+
+
+def config_path() -> Path | None:
+    """Return the file given with ``--config``."""
+    path: Path | None = click.get_current_context().meta.get(_CONFIG_KEY)
+    return path
+
+
+def settings() -> Settings:
+    """Return the settings of this call."""
+    from pipeline.kit.settings_load import load
+
+    return load(config_path(), os.environ)
+
+
+def bootstrap_of(given: Settings) -> str:
+    """Return the broker's address: the configured one, else that of the running local broker.
+
+    Raises:
+        MailstreamError: Neither is there.
+    """
+    from mailstream.local_kafka import running_bootstrap
+
+    bootstrap = given.kafka.bootstrap_servers or running_bootstrap(given.data_dir)
+    if bootstrap is None:
+        raise MailstreamError(
+            f"no Kafka: set kafka.bootstrap_servers, or start the local broker of "
+            f"{given.data_dir} with `mailstream kafka start`"
+        )
+    return bootstrap
+
+
+def log_as(component: str, level: int = logging.INFO) -> None:
+    """Log as *component*; a command that tells by itself what it does logs warnings only."""
+    from pipeline.kit.log import setup
+
+    setup(component, level=level)
+
+
+class AddressType(click.ParamType):
+    """``host:port`` as an option's value."""
+
+    name = "host:port"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        """Return the address, or refuse the usage."""
+        from pipeline.kit.values import Address
+
+        try:
+            return value if isinstance(value, Address) else Address.parse(value)
+        except ValueError:
+            self.fail("expected an address such as 127.0.0.1:9781", param, ctx)
