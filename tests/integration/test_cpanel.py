@@ -106,6 +106,7 @@ def test_a_hundred_servers_are_polled_by_one_process_whatever_a_few_of_them_do(
             )
             rounds = [whm.count(STATS) for whm in healthy]
             answer = service.get("/metrics")
+            assert service.stop() == 0
         finally:
             service.end()
         assert max(rounds) - min(rounds) <= 2
@@ -144,7 +145,11 @@ def test_of_two_processes_for_one_server_only_one_writes(broker: str, tmp_path: 
         wait_until(lambda: counted(raw_rows(st))["web1"] == 1, "the first writes", within_s=60)
         second = poller(st)
         try:
-            wait_until(lambda: second.answers("/health"), "the second polls", within_s=60)
+            wait_until(
+                lambda: Page([(second.get("/metrics") or (0, ""))[1]]).total("mailstream_up"),
+                "the second polls",
+                within_s=60,
+            )
             whm.add(*(fresh_row(number) for number in range(20)))
             wait_until(
                 lambda: "another process polls this WHM server" in first.said(1 << 20),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from producers.sources.cpanel.checkpoint import Checkpoint
 from producers.sources.cpanel.client import Trouble, WhmError
 from producers.sources.cpanel.polling import (
     AHEAD_S,
@@ -154,6 +155,8 @@ def test_a_second_that_stays_cut_short_is_counted_and_left() -> None:
     assert len(ids(bench)) == SILENT_CAP
     overflows = "mailstream_cpanel_overflows_total"
     assert bench.value(overflows, origin="web1", outcome="incomplete") == 1
+    poll(bench, NOW + MINUTE)
+    assert bench.value(overflows, origin="web1", outcome="incomplete") == 1
 
 
 def test_windows_grow_again_when_there_is_less_to_tell() -> None:
@@ -195,6 +198,7 @@ def test_a_server_that_ignores_the_filter_is_swept_by_send_time() -> None:
     bench.whm.add(row(3, NOW + 10), row(4, NOW + 30, sendunixtime=old))
     poll(bench, NOW + MINUTE)
     assert ids(bench) == ["1v-1", "1v-2", "1v-3"]
+    assert bench.log.checkpoint == Checkpoint(newest_s=NOW + 10, swept_s=NOW - 3600)
     poll(bench, NOW + 3601)
     assert ids(bench) == ["1v-1", "1v-2", "1v-3", "1v-4"]
 

@@ -127,6 +127,14 @@ def test_mail_of_a_script_has_no_mailbox() -> None:
     assert "auth_user" not in event_of(row_like("success", senderauth=""))
 
 
+def test_the_mailbox_that_logged_in_may_stand_beside_the_method() -> None:
+    row = row_like("success", senderauth="dovecot_plain:office@example.com")
+    made = event_of(row)
+    assert (made["auth_method"], made["auth_user"]) == ("dovecot_plain", "office@example.com")
+    hidden = RowReader("web1", None, Privacy(b"key", pseudonymise=["user"]))
+    assert "office" not in json.dumps(event_of(row, hidden))
+
+
 def test_a_bounce_of_exim_s_is_a_dsn_of_nobody() -> None:
     made = event_of(row_like("success", sender="", user="-system-"))
     assert made["is_dsn"]

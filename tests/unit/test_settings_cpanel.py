@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from pipeline.core.errors import ConfigError
+from pipeline.kit.clock import SystemClock
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_checks import warnings
 from pipeline.kit.settings_load import load
 from producers.registry import configured
+from producers.sources.cpanel.service import serve
 
 LONG = "TOKEN1234567890ABCDEF"
 
@@ -105,6 +108,12 @@ def test_names_differ_and_one_server_alone_may_go_without_its_label(tmp_path: Pa
 def test_without_servers_it_is_off_and_its_address_may_be_anything(tmp_path: Path) -> None:
     assert "cpanel" not in {one.name for one in configured(loaded(tmp_path, listen="0.0.0.0:1"))}
     assert "cpanel" in {one.name for one in configured(loaded(tmp_path, server()))}
+
+
+def test_the_poller_does_not_start_without_servers(tmp_path: Path) -> None:
+    settings = loaded(tmp_path)
+    with pytest.raises(ConfigError, match="at least one server"):
+        asyncio.run(serve(settings, "127.0.0.1:1", SystemClock()))
 
 
 def test_others_may_read_its_metrics_only_with_credentials_or_from_given_networks(

@@ -26,7 +26,7 @@ SENDING_IP: Final = "mailstream_sending_ip"
 REMOTE: Final = "-remote-"
 """``user`` of mail that came from elsewhere."""
 _NO_LOGIN: Final = ("", "localuser")
-"""``senderauth`` of mail that was handed in without a login."""
+"""``senderauth`` of mail that was handed in without a login; with one, it may be ``method:mailbox``."""
 _MAX_REPLY: Final = 16_384
 _MAX_QUEUE_MS: Final = 10**10
 _PSEUDONYM: Final = re.compile(r"[0-9a-f]{16}")
@@ -59,7 +59,7 @@ def parse(value: bytes, context: Context) -> PostedEvent | Skip:
         "from_address": _sender(row),
         "to": _recipient(row),
         "client_ip": _address(row.get("senderip"), or_pseudonym=True),
-        "auth_method": text(row.get("senderauth")),
+        "auth_method": text(row.get("senderauth")).partition(":")[0],
         "router": text(row.get("router")),
         "transport": text(row.get("transport")),
         "response_message": text(row.get("message"))[:_MAX_REPLY],
@@ -115,8 +115,9 @@ def _who(row: Mapping[str, Any], user: str, server: str) -> dict[str, str]:
     if not user or (user[0] == user[-1] == "-"):
         return {}
     who = {"user": f"{user}@{server}"}
-    mailbox = text(row.get("email")) or text(row.get("sender"))
-    if mailbox and text(row.get("senderauth")) not in _NO_LOGIN:
+    method, _, login = text(row.get("senderauth")).partition(":")
+    mailbox = login or text(row.get("email")) or text(row.get("sender"))
+    if mailbox and method not in _NO_LOGIN:
         who["auth_user"] = mailbox
     return who
 

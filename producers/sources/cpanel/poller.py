@@ -102,8 +102,9 @@ class ServerPoller:
         self._failures = 0
         self._random = random.Random()  # noqa: S311  jitter needs no secrecy
         self._backoff = Backoff(server.interval / 1000, _MAX_WAIT_S)
-        self.trouble: str | None = "not polled yet"
-        """What is wrong, or None after a poll that succeeded."""
+        self.trouble: str | None = None
+        """What was wrong with the last poll; None if nothing was."""
+        self._paged_s = 0
         self._stats_due = 0.0
         self._stats_trouble: str | None = None
 
@@ -210,7 +211,8 @@ class ServerPoller:
             raise
         if found is None and window.first is None:
             self._metrics.split(self.name)
-        if found is not None and found.paged:
+        if found is not None and found.paged and window.start_s > self._paged_s:
+            self._paged_s = window.start_s  # polls overlap, and it is told once
             self._metrics.overflowed(self.name, incomplete=found.incomplete)
             log.warning(
                 "one second holds more rows than the WHM server gives at once",

@@ -34,13 +34,13 @@ FIRST_SPAN_S: Final = 3600
 MAX_SPAN_S: Final = 6 * 3600
 CAP: Final = 1000
 """``max_results_by_type`` of a window."""
-PAGING_CAP: Final = 100_000
+PAGING_CAP: Final = 10_000
 """The same, of a second that holds more."""
 SILENT_CAP: Final = 250
 """Where some versions stop, whatever is asked."""
 PAGE: Final = 250
 """Rows per page: no version gives fewer."""
-MAX_PAGES: Final = 400
+MAX_PAGES: Final = PAGING_CAP // PAGE
 
 
 class Clock(StrEnum):

@@ -100,6 +100,9 @@ class RowReader:
         for name in _ACCOUNTS:
             if is_pseudo_user(row.given.get(name)):
                 record[name] = row.given[name]
+        method, colon, login = text(row.given.get("senderauth")).partition(":")
+        if colon:
+            record["senderauth"] = f"{method}:{self._privacy.sender(login)}"
         if self._sending_ip is not None:
             record[SENDING_IP] = self._sending_ip
         return Cut(record, dropped)

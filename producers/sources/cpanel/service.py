@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from pipeline.core.errors import ConfigError
 from pipeline.kit import service
 from pipeline.kit.clock import Clock
 from pipeline.kit.connections import heed_closed_connections
@@ -51,7 +52,7 @@ class Pollers:
         await self._journals.stop()
 
     def health(self) -> Mapping[str, Any]:
-        """Return the answer of ``/health``: unavailable only while no server can be polled."""
+        """Return the answer of ``/health``: unavailable if no server at all could be polled."""
         troubles = {one.name: one.trouble for one in self._pollers if one.trouble is not None}
         working = len(troubles) < len(self._pollers)
         return {"status": OK if working else "unavailable", "troubles": troubles}
@@ -69,6 +70,8 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         ConfigError: The configuration is unusable.
         MailstreamError: The address is taken, or a part failed.
     """
+    if not settings.cpanel.servers:
+        raise ConfigError(["cpanel.servers: expected at least one server"])
     heed_closed_connections()
     registry = CollectorRegistry()
     pollers = pollers_of(settings, bootstrap, clock, registry)
