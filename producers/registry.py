@@ -44,6 +44,12 @@ PRODUCERS: Final = (
         "producers.sources.hooks:serve",
         lambda _settings: True,
     ),
+    Producer(
+        "cpanel",
+        "Poll cPanel/WHM servers and write to Kafka.",
+        "producers.sources.cpanel.service:serve",
+        lambda settings: bool(settings.cpanel.servers),
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from pipeline.core.posted import PostedEvent
-from pipeline.enrich.parse import haraka, zonemta
+from pipeline.enrich.parse import cpanel, haraka, zonemta
 from pipeline.enrich.parsing import Parser
 
 
@@ -26,6 +26,8 @@ class Form:
     """Gives a posted event's aliases their meaning."""
     parse: Parser | None = None
     """None: the value is a posted event."""
+    names_user: bool = False
+    """Whether the source alone says who is accountable: nobody is, where it does not."""
 
 
 Forms: TypeAlias = Mapping[tuple[str, str], Form]
@@ -42,6 +44,12 @@ HOOKS: Final[Forms] = {
 }
 
 
+OWN: Final[Forms] = {
+    ("cpanel", "poll"): Form(None, as_it_is, cpanel.parse, names_user=True),
+}
+"""Records that are their source's own JSON."""
+
+
 def forms() -> Forms:
     """Return every form of record that phase 1 reads."""
-    return HOOKS
+    return {**HOOKS, **OWN}

@@ -78,13 +78,14 @@ class Normaliser:
         if event.source_ip is not None or event.hostname is not None:
             head.form.resolve(event)
             event.source_ip = event.hostname = None
-        self._attribute(event)
+        self._attribute(event, names_user=head.form.names_user)
         self._locate(event)
         self._explain(event)
         return posted_ms
 
-    def _attribute(self, event: PostedEvent) -> None:
+    def _attribute(self, event: PostedEvent, *, names_user: bool) -> None:
         """Settle who sent it."""
+        named = event.user is not None or not names_user
         if event.from_ is not None:
             if event.from_address is None:
                 event.from_address = event.from_
@@ -96,7 +97,7 @@ class Normaliser:
             event.is_dsn = True
         if event.event_type in LOGIN_TYPES:
             event.user = self._login_name(event)
-        elif event.is_dsn or event.direction != "outbound":
+        elif event.is_dsn or event.direction != "outbound" or not named:
             event.user = None
         else:
             event.user = user

@@ -24,6 +24,7 @@ from pipeline.kit.settings_base import (
     Section,
     between,
 )
+from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -266,6 +267,7 @@ class Settings(Section):
     ingest: IngestSettings = IngestSettings()
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
+    cpanel: CpanelSettings = CpanelSettings()
     privacy: PrivacySettings = PrivacySettings()
     expected_origins: Items[Name] = Field(
         default=(), description="Origins whose silence must show in the metrics."

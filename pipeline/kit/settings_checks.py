@@ -49,11 +49,12 @@ def _listeners(settings: Settings) -> Iterator[Conflict]:
 
 def _listener(opening: Opening) -> Iterator[Conflict]:
     name, section, credentials, has_credentials = opening
-    keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
+    credentials = credentials if "." in credentials else f"{name}.{credentials}"
+    keys = (f"{name}.listen", credentials, f"{name}.allow")
     if is_open(section.listen, section.allow, has_credentials=has_credentials):
         yield Conflict(
             keys,
-            f"others can reach this address: expected {name}.{credentials} or {name}.allow, "
+            f"others can reach this address: expected {credentials} or {name}.allow, "
             "or a loopback address such as 127.0.0.1",
         )
     if (section.tls_cert is None) != (section.tls_key is None):
@@ -127,6 +128,22 @@ def _api_keys(settings: Settings) -> Iterator[Conflict]:
             )
 
 
+def _cpanel(settings: Settings) -> Iterator[Conflict]:
+    servers = settings.cpanel.servers
+    names = [server.name for server in servers]
+    for place, server in enumerate(servers):
+        key = f"cpanel.servers[{place}]"
+        if server.name in names[:place]:
+            first = names.index(server.name)
+            yield Conflict((f"{key}.name",), f"expected a name other than servers[{first}]'s")
+        yield from _files({f"{key}.ca_file": server.ca_file})
+    if settings.cpanel.compat_single and len(servers) > 1:
+        yield Conflict(
+            ("cpanel.compat_single", "cpanel.servers"),
+            "expected false, as series of several servers differ by the label server",
+        )
+
+
 def _retention(settings: Settings) -> Iterator[Conflict]:
     longest = max(settings.pipeline.windows) + HOUR_MS
     seen = settings.pipeline.dedupe_horizon + HOUR_MS
@@ -147,13 +164,19 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _kafka,
     _listeners,
     _api_keys,
+    _cpanel,
     _retention,
 )
 
 
 def warnings(settings: Settings) -> list[str]:
     """Return what an operator should know although it stops nothing: one sentence each."""
-    return [*_kafka_warnings(settings), *_secret_warnings(settings), *_open_warnings(settings)]
+    return [
+        *_kafka_warnings(settings),
+        *_secret_warnings(settings),
+        *_open_warnings(settings),
+        *_cpanel_warnings(settings),
+    ]
 
 
 def _kafka_warnings(settings: Settings) -> Iterator[str]:
@@ -192,6 +215,10 @@ def _secret_warnings(settings: Settings) -> Iterator[str]:
         f"ingest.api_keys[{place}].key": key.key
         for place, key in enumerate(settings.ingest.api_keys)
     }
+    secrets |= {
+        f"cpanel.servers[{place}].token": server.token
+        for place, server in enumerate(settings.cpanel.servers)
+    }
     secrets["metrics.password"] = settings.metrics.password
     secrets["privacy.hash_key"] = settings.privacy.hash_key
     for name, secret in secrets.items():
@@ -207,3 +234,12 @@ def _open_warnings(settings: Settings) -> Iterator[str]:
             yield f"{name}.tls_cert: without TLS its credentials cross the network in clear text"
         if not has_credentials and any(net.prefixlen == 0 for net in section.allow):
             yield f"{name}.allow: anyone may connect, as no credentials are set"
+
+
+def _cpanel_warnings(settings: Settings) -> Iterator[str]:
+    for place, server in enumerate(settings.cpanel.servers):
+        if not server.verify:
+            yield (
+                f"cpanel.servers[{place}].verify: anyone on the way can pose as the server and "
+                "read its token; ca_file makes its own certificate trusted"
+            )

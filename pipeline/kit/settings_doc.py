@@ -67,12 +67,8 @@ def _default(model: type[BaseModel], name: str) -> Any:
     info = model.model_fields[name]
     if info.default is PydanticUndefined and info.default_factory is None:
         return ...
-    required = {
-        other: f"x{other}"
-        for other, field in model.model_fields.items()
-        if field.default is PydanticUndefined and field.default_factory is None
-    }
-    return model.model_validate(required).model_dump(mode="json")[name]
+    # Not validated: what must be given has no value that stands for it.
+    return model.model_construct().model_dump(mode="json", include={name})[name]
 
 
 def _type_of(info: FieldInfo) -> str:

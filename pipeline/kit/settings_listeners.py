@@ -16,7 +16,7 @@ class Opening(NamedTuple):
     """Its key in the configuration."""
     listener: Listener
     credentials: str
-    """The key, within the section, of what lets strangers in."""
+    """The key of what lets strangers in: within the section, or dotted where it is another's."""
     has_credentials: bool
 
 
@@ -25,3 +25,6 @@ def openings(settings: Settings) -> Iterator[Opening]:
     ingest, metrics = settings.ingest, settings.metrics
     yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
     yield Opening("metrics", metrics, "password", metrics.password is not None)
+    if settings.cpanel.servers:
+        has_password = metrics.password is not None
+        yield Opening("cpanel", settings.cpanel, "metrics.password", has_password)

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_c
 from aiokafka.protocol.admin import ApiVersionRequest
 
 from pipeline.core.errors import ConfigError, TransientError
-from pipeline.core.pane import DAY_MS, MINUTE_MS
+from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 from pipeline.core.topics import MAX_MESSAGE_BYTES, TOPICS, Topic
 from pipeline.kit.clock import SystemClock
 from pipeline.kit.kafka import client_options, core_error, mapped_errors
@@ -133,12 +133,14 @@ def _limit(config: Mapping[str, tuple[str | None, int]], name: str) -> int | Non
 def topic_config(settings: Settings, topic: Topic) -> dict[str, str]:
     """Return the Kafka configuration that *topic* must have.
 
+    Of a compacted topic all that is younger than a segment is kept, and read at every start.
     Records go only with a whole closed segment.  Where retention is short (7 days or less)
     segments are an eighth of it, so that at most an eighth more is kept.
     """
     if topic.compacted:
         return {
             "cleanup.policy": "compact",
+            "segment.ms": str(HOUR_MS),
             "retention.ms": "-1",
             "retention.bytes": "-1",
             **_EVERY_TOPIC,
