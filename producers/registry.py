@@ -44,6 +44,12 @@ PRODUCERS: Final = (
         "producers.sources.hooks:serve",
         lambda _settings: True,
     ),
+    Producer(
+        "gelf",
+        "Take GELF about mail and logins over UDP and TCP.",
+        "producers.sources.gelf.service:serve",
+        lambda settings: settings.gelf.is_on,
+    ),
 )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from pipeline.core.posted import PostedEvent
-from pipeline.enrich.parse import haraka, zonemta
+from pipeline.enrich.parse import gelf, haraka, wildduck, zonemta
 from pipeline.enrich.parsing import Parser
 
 
@@ -42,6 +43,14 @@ HOOKS: Final[Forms] = {
 }
 
 
-def forms() -> Forms:
-    """Return every form of record that phase 1 reads."""
-    return HOOKS
+def forms(*, gelf_mta_events: bool = False) -> Forms:
+    """Return every form of record that phase 1 reads.
+
+    Args:
+        gelf_mta_events: Whether GELF tells what ZoneMTA did; no: its hooks do.
+    """
+    return {
+        **HOOKS,
+        ("gelf", "gelf"): Form(None, as_it_is, partial(gelf.parse, mta_events=gelf_mta_events)),
+        ("wildduck", "gelf"): Form(None, as_it_is, wildduck.parse),
+    }

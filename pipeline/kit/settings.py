@@ -24,6 +24,7 @@ from pipeline.kit.settings_base import (
     Section,
     between,
 )
+from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -161,8 +162,8 @@ class ApiKey(Section):
 
     name: Name = Field(description="The `origin` of the events posted with it.")
     key: HeaderSecret = Field(description="What the sender puts into the header `X-API-Key`.")
-    sources: Items[Literal["zonemta", "haraka"]] = Field(
-        default=SOURCES, min_length=1, description="Sources that it may post for."
+    sources: Items[Literal["zonemta", "haraka", "gelf"]] = Field(
+        default=(*SOURCES, "gelf"), min_length=1, description="Sources that it may post for."
     )
 
     @model_validator(mode="before")
@@ -264,6 +265,8 @@ class Settings(Section):
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     ingest: IngestSettings = IngestSettings()
+    gelf: GelfSettings = GelfSettings()
+    wildduck: WildDuckSettings = WildDuckSettings()
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
     privacy: PrivacySettings = PrivacySettings()

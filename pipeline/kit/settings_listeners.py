@@ -22,6 +22,8 @@ class Opening(NamedTuple):
 
 def openings(settings: Settings) -> Iterator[Opening]:
     """Yield the HTTP listeners of the services that are configured."""
-    ingest, metrics = settings.ingest, settings.metrics
+    ingest, metrics, gelf = settings.ingest, settings.metrics, settings.gelf
     yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
     yield Opening("metrics", metrics, "password", metrics.password is not None)
+    if gelf.is_on:
+        yield Opening("gelf", gelf, "allow", metrics.password is not None)

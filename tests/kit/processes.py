@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 POLL_S = 0.05
 START_S = 60.0
+
+ANY_GELF = {"listen": "127.0.0.1:0", "udp": "127.0.0.1:0", "tcp": "127.0.0.1:0"}
+"""The section ``gelf`` of a configuration that takes any free ports."""
 STOP_S = 40.0
 
 # Its standard input is a pipe that only the tests hold open: when they end, even by SIGKILL, so

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from tests.kit.kafka_read import read_events, read_posted
 from tests.kit.oracle import SECOND, Posted, Recount, Series
-from tests.kit.processes import ROOT, Ingest, Worker, mailstream, wait_until
+from tests.kit.processes import ANY_GELF, ROOT, Ingest, Worker, mailstream, wait_until
 from tests.kit.scrape import Page, differences, folded
 from tests.kit.traffic import CLASSES
 
@@ -72,6 +72,7 @@ class Stand:
             "topics": {"prefix": self.prefix, "partitions": partitions},
             "ingest": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": "127.0.0.1:0"},
+            "gelf": ANY_GELF,
             "pipeline": {"top_keys": 50_000, **(pipeline or {})},
             **sections,
         }

@@ -129,7 +129,7 @@ def test_only_customer_mail_is_in_customer_families() -> None:
         raw(mail(event_type="auth_failed"), 3),
     ]
     found = rows(frames(Phase1().batch(batch)).values())
-    assert {row[0] for row in found} == {"node", "client_ip"}
+    assert {row[0] for row in found} == {"node", "client_ip", "user_auth", "client_ip_auth"}
     assert found["client_ip", ("198.51.100.1", "outbound"), "delivered", PANE] == {"count": 1}
     assert found["client_ip", ("198.51.100.1", "inbound"), "delivered", PANE] == {"count": 1}
 
