@@ -270,7 +270,7 @@ def test_ctrl_c_stops_all_in_order_and_a_restart_shows_the_same_numbers(tmp_path
         made.post("bob@example.com", 7)
         made.wait_until_shown("bob@example.com", 7)
         parts = made.parts()
-        assert parts.keys() == {"kafka", "worker-1", "ingest"}
+        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf"}
         made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []

@@ -187,8 +187,7 @@ def recount(written: Sequence[dict[str, Any]], times: Sequence[int]) -> dict[Row
         customer = outbound and not event.get("is_dsn") and not event.get("is_probe")
         for family in FAMILIES:
             key: tuple[Any, ...] = tuple(
-                event.get(name, family.defaults.get(name))
-                for name in family.fields
+                event.get(name, family.defaults.get(name)) for name in family.fields
             )
             if (
                 event.get("late")
