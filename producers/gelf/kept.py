@@ -61,8 +61,10 @@ _LISTS: Final[dict[About, AllowList]] = {
         **_MAIL,
         **_keep(
             "_rejector _reject_code _stored _no_store _dropped _failure _err_code "
-            "_stored_size _forwarded _autoreply _target_queue_id _parent_queue_id"
+            "_stored_size _target_queue_id _parent_queue_id"
         ),
+        "_forwarded": Rule.REPLY,
+        "_autoreply": Rule.REPLY,
         "_username": Rule.RECIPIENT,
         "_user": Rule.RECIPIENT,
     },
@@ -77,6 +79,9 @@ _LISTS: Final[dict[About, AllowList]] = {
     },
     About.UNKNOWN: {**_OWN, "_component": Rule.KEEP, "short_message": Rule.REPLY},
 }
+
+
+_LOGIN_WORDS: Final = frozenset({"AUTHOK", "AUTHFAIL", "AUTH OK", "AUTH FAIL"})
 
 
 class Keeper:
@@ -105,6 +110,8 @@ class Keeper:
             return kept
         kept["short_message"] = f"[{word}]"
         if about is About.LOGIN:
+            if word not in _LOGIN_WORDS:
+                kept["short_message"] = ""  # it may be a name
             self._hide_unknown(message, kept, received_ms)
         return kept
 

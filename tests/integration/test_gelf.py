@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import re
 import shlex
 import socket
 import ssl
@@ -118,6 +119,16 @@ def test_every_way_in_leads_to_the_raw_topic(broker: str, tmp_path: Path) -> Non
         assert len({one.header("id") for one in found}) == 4
         assert {one.header("source") for one in found} == {"gelf", "wildduck"}
         assert gelf.value("mailstream_gelf_kernel_dropped_datagrams_total") == 0
+
+
+def test_every_metric_of_the_service_is_documented(broker: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    with stand(broker, tmp_path) as st:
+        answer = st.gelf().get("/metrics")
+        assert answer is not None
+        shown = set(re.findall(r"^# TYPE (mailstream_(?:gelf|spool)\w+)", answer[1], re.MULTILINE))
+        assert len(shown) > 8
+        assert not shown - set(re.findall(r"`([^`\s]+)`", text))
 
 
 def test_a_frame_may_come_in_pieces_and_the_last_one_may_lack_its_end(

@@ -122,6 +122,13 @@ def test_no_captured_message_leaks_a_name_in_its_text() -> None:
             assert "@" not in json.loads(record.value)["short_message"]
 
 
+def test_a_login_s_bracket_word_is_kept_only_where_it_is_no_name() -> None:
+    login = sample("mta_login_ok_handler")
+    assert Makers().kept(login)["short_message"] == "[AUTHOK]"
+    odd = {**login, "short_message": "[alice@example.com] logged in"}
+    assert Makers().kept(odd)["short_message"] == ""
+
+
 def test_pseudonyms_stand_for_accounts_and_clients_where_that_is_configured() -> None:
     privacy = Privacy(b"key", pseudonymise=("user", "client_ip"))
     kept = Makers(privacy).kept(sample("mta_login_ok_handler"))

@@ -123,7 +123,7 @@ class TcpInput:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
-        address = peer[0] if peer else ""
+        address = peer[0].removeprefix("::ffff:") if peer else ""  # IPv4 before both families
         allow = self._settings.allow
         if allow and not listen.is_allowed(allow, address):
             self._close(writer, Closed.NOT_ALLOWED)
@@ -145,12 +145,16 @@ class TcpInput:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str
     ) -> None:
-        rest = b""
+        rest = bytearray()
         try:
             while data := await reader.read(READ_BYTES):
-                self._held -= len(rest)
-                *frames, rest = (rest + data).split(_END)
-                self._held += len(rest)
+                self._held += len(data)
+                *frames, last = data.split(_END)
+                if frames:
+                    frames[0] = bytes(rest) + frames[0]
+                    self._held -= len(rest) + len(data) - len(last)
+                    rest.clear()
+                rest += last
                 await self._take(frames, address)
                 if len(rest) > self._settings.max_message_bytes:
                     self._close(writer, Closed.TOO_LARGE)
@@ -158,7 +162,9 @@ class TcpInput:
                 if self._held > self._settings.pending_bytes:
                     self._close(writer, Closed.OVERFLOW)
                     return
-            await self._take([rest], address)  # some senders close instead of ending the frame
+            await self._take(
+                [bytes(rest)], address
+            )  # some senders close instead of ending the frame
         finally:
             self._held -= len(rest)
 

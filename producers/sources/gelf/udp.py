@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 200
 """Datagrams read before others have their turn: about 6 ms."""
 LARGEST: Final = 65_535
+_MAPPED: Final = "::ffff:"
+"""How a socket of both families shows an IPv4 sender."""
+_LAST_READS: Final = 200
+"""When it stops: as much as a large receive buffer holds, be there a flood or not."""
 _EXPIRE_S: Final = 1.0
 _PROC: Final = (Path("/proc/net/udp"), Path("/proc/net/udp6"))
 
@@ -99,8 +103,9 @@ class UdpInput(Collector):
         """Take what the kernel still holds, then close."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            while self._read():
-                pass
+            for _ in range(_LAST_READS):
+                if not self._read():
+                    break
             self._socket.close()
             self._socket = None
         self._count_lost()
@@ -144,7 +149,7 @@ class UdpInput(Collector):
         return more
 
     def _take(self, datagram: bytes, sender: tuple[str, int], received_ms: int, haul: Haul) -> None:
-        address, port = sender[:2]
+        address, port = sender[0].removeprefix(_MAPPED), sender[1]
         if not self._allowed(address):
             haul.received += 1
             haul.discarded[Drop.NOT_ALLOWED] += 1
