@@ -74,7 +74,7 @@ class Normaliser:
         if posted_ms - head.received_ms > FUTURE_AFTER_MS:
             posted_ms = head.received_ms
             event.timestamp = head.received
-        if event.direction is None:
+        if event.direction is None and event.event_type not in _LOGINS:
             event.direction = head.form.direction
         if event.source_ip is not None or event.hostname is not None:
             head.form.resolve(event)

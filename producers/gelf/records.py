@@ -17,12 +17,15 @@ import xxhash
 from pipeline.core import gelf
 from pipeline.core.batch import OutRecord
 from pipeline.core.errors import Reason, RecordError
+from pipeline.core.topics import MAX_MESSAGE_BYTES
 from producers.gelf.kept import Keeper
 from producers.gelf.messages import fields_of, unpack
 from producers.gelf.subjects import About, Noise, about, noise
 
 TOPIC: Final = f"raw.{gelf.SOURCE}"
 
+LARGEST_RECORD: Final = MAX_MESSAGE_BYTES // 2
+"""Hashes make a list of short addresses longer; a record that Kafka refuses would never be written."""
 _MOST: Final = {"_queue_id": 255, "_message_id": 1000}
 """Characters of what becomes a key."""
 _ID_FIELDS: Final = ("_queue_id", "_queue_id_seq", "_component", "_bounce_count")
@@ -102,13 +105,8 @@ class RecordMaker:
                 kept = self._keeper.keep(message, subject, word, received_ms)
                 event_id = _event_id(kept, subject, word, text, occurrence)
                 source = gelf.LOGIN_SOURCE if subject is About.LOGIN else gelf.SOURCE
-                haul.records.append(
-                    OutRecord(
-                        orjson.dumps(kept),
-                        _key(kept, event_id),
-                        [("id", event_id.encode()), *self._head(source, origin, received_ms)],
-                    )
-                )
+                head = self._head(source, origin, received_ms)
+                haul.records.append(_record(kept, event_id, head))
         except RecordError as exc:
             haul.discarded[exc.reason] += 1
             return exc
@@ -128,6 +126,20 @@ class RecordMaker:
                 ("received", b"%d" % received_ms),
             )
         return head
+
+
+def _record(
+    kept: Mapping[str, Any], event_id: str, head: tuple[tuple[str, bytes], ...]
+) -> OutRecord:
+    """Return the raw record.
+
+    Raises:
+        RecordError: It or its key would be too large.
+    """
+    value = orjson.dumps(kept)
+    if len(value) > LARGEST_RECORD:
+        raise RecordError(Reason.TOO_LARGE, "larger than a record may be")
+    return OutRecord(value, _key(kept, event_id), [("id", event_id.encode()), *head])
 
 
 def _event_id(

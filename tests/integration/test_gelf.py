@@ -155,8 +155,11 @@ def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: P
         send(st, json.dumps(sample("quota_change")).encode(), b'{"short_message":"other"}', good)
         wait_for(st, 8)
         with connect(st) as sender:
-            sender.sendall(b"x" * 70_000)
+            sender.sendall(b"{" + b"x" * 70_000)
             assert sender.recv(1) == b""  # a frame that is too long ends the connection
+        with connect(st) as browser:
+            browser.sendall(b"POST / HTTP/1.1\r\n\r\n\0" + good + b"\0")
+            assert browser.recv(1) == b""
         assert len(raw(st)) == 1
         gelf = st.gelf()
         counted = {
@@ -170,7 +173,7 @@ def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: P
             )
         }
         assert counted == {
-            "malformed": 3,
+            "malformed": 4,
             "too_large": 2,
             "missing_field": 1,
             "noise": 1,
@@ -292,7 +295,7 @@ def test_logins_are_shown_by_account_and_by_address(broker: str, tmp_path: Path)
             {**sample("imap_login_unknown_user"), "timestamp": now, "_username": f"ghost{number}"}
             for number in range(20)
         ]
-        mail = {**sample("mta_accepted"), "timestamp": now}
+        mail = {**sample("mta_queued"), "timestamp": now}
         messages = [failed, failed, ok, again, *ghosts, mail]
         send(st, *(zlib.compress(json.dumps(one).encode()) for one in messages))
         wait_for(st, len(messages))
@@ -321,7 +324,12 @@ def test_logins_are_shown_by_account_and_by_address(broker: str, tmp_path: Path)
         assert told["mail_events_total", *sorted(("wildduck", "auth_failed", "none"))] == 22
         assert told["mail_events_shadow_total", "wildduck"] == 1
         assert told["mail_events_shadow_total", "gelf"] == 1
-        assert "ghost" not in (worker.metrics() or "")
+        topics = [st.topic(name) for name in ("raw.gelf", "events")]
+        stored = asyncio.run(read_topics(broker, topics, st.partitions))
+        assert len(stored) == 2 * len(messages) - 2
+        logs = [path.read_text() for path in tmp_path.rglob("*.log")]
+        for hidden in ("ghost", "bob@", "Hello"):
+            assert hidden not in "".join([repr(stored), worker.metrics() or "", *logs])
 
 
 def test_a_taken_port_is_told_in_one_sentence(broker: str, tmp_path: Path) -> None:

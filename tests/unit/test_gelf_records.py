@@ -219,6 +219,12 @@ def test_other_programs_messages_are_counted_and_kept_only_where_that_is_asked_f
     assert kept == {"short_message": f"mail for {hashed}", "host": "h", "level": 3}
 
 
+def test_a_record_that_hashes_make_too_large_for_kafka_is_refused() -> None:
+    many = {**sample("mta_queued"), "_to": ",".join(["a@b"] * 250_000)}
+    haul = Makers().haul(many)
+    assert (haul.records, haul.discarded) == ([], {Reason.TOO_LARGE: 1})
+
+
 def test_a_key_that_is_absurdly_long_is_refused() -> None:
     haul = Makers().haul({**sample("mta_accepted"), "_queue_id": "x" * 256})
     assert (haul.records, haul.discarded) == ([], {Reason.INVALID_FIELD: 1})

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from pipeline.core.errors import ConfigError
 from pipeline.kit import service
 from pipeline.kit.clock import Clock
 from pipeline.kit.kafka import client_options
@@ -41,6 +42,8 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         MailstreamError: An address is taken, the spool cannot be used, or a part failed.
     """
     gelf, topics = settings.gelf, settings.topics
+    if not gelf.is_on:
+        raise ConfigError(["gelf.udp, gelf.tcp: expected an address for at least one of them"])
     registry = CollectorRegistry()
     metrics = GelfMetrics(registry, ComponentMetrics(registry, NAME, REASONS))
     topic = topics.names.of(TOPIC)

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 READ_BYTES: Final = 65_536
 _END: Final = b"\0"
+_BETWEEN: Final = b"\0 \t\r\n"
 _STOP_S: Final = 4.0
 _BACKOFF: Final = Backoff(base_s=0.2, cap_s=2.0, deadline_s=None)
 
@@ -35,11 +36,20 @@ class Closed(StrEnum):
     """Why a connection was closed by us; becomes the metric label ``reason``."""
 
     NOT_ALLOWED = "not_allowed"
+    NOT_GELF = "not_gelf"
+    """It does not begin as a message does.  A web page in a browser here could connect too."""
     TOO_MANY = "too_many_connections"
     TOO_LARGE = "too_large"
     """A frame is longer than ``gelf.max_message_bytes``."""
     OVERFLOW = "overflow"
     """All connections together hold too much of unfinished frames."""
+
+
+_SPOILT: Final[dict[Closed, StrEnum]] = {
+    Closed.NOT_GELF: Reason.MALFORMED,
+    Closed.TOO_LARGE: Reason.TOO_LARGE,
+}
+"""Where a message is dropped with its connection."""
 
 
 class TcpInput:
@@ -146,8 +156,14 @@ class TcpInput:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str
     ) -> None:
         rest = bytearray()
+        begun = False
         try:
             while data := await reader.read(READ_BYTES):
+                if not begun and (start := data.lstrip(_BETWEEN)):
+                    begun = True
+                    if not start.startswith(b"{"):
+                        self._close(writer, Closed.NOT_GELF)
+                        return
                 self._held += len(data)
                 *frames, last = data.split(_END)
                 if frames:
@@ -202,7 +218,6 @@ class TcpInput:
 
     def _close(self, writer: asyncio.StreamWriter, reason: Closed) -> None:
         self._metrics.component.failed(reason, Stage.RECEIVING)
-        if reason is Closed.TOO_LARGE:
-            haul = Haul(1, discarded=Multiset({Reason.TOO_LARGE: 1}))
-            self._metrics.count(haul)
+        if reason in _SPOILT:
+            self._metrics.count(Haul(1, discarded=Multiset({_SPOILT[reason]: 1})))
         writer.close()
