@@ -52,11 +52,11 @@ def _listeners(settings: Settings) -> Iterator[Conflict]:
 
 def _listener(opening: Opening) -> Iterator[Conflict]:
     name, section, credentials, has_credentials = opening
-    keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
+    ways = tuple(dict.fromkeys((f"{name}.{credentials}", f"{name}.allow")))
     if is_open(section.listen, section.allow, has_credentials=has_credentials):
         yield Conflict(
-            keys,
-            f"others can reach this address: expected {name}.{credentials} or {name}.allow, "
+            (f"{name}.listen", *ways),
+            f"others can reach this address: expected {' or '.join(ways)}, "
             "or a loopback address such as 127.0.0.1",
         )
     if (section.tls_cert is None) != (section.tls_key is None):

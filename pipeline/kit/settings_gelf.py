@@ -98,8 +98,8 @@ class GelfSettings(Listener):
         default=16 << 20,
         ge=1 << 16,
         le=1 << 30,
-        description="Most bytes of chunks that wait for the rest of their message; one sender a "
-        "quarter.",
+        description="Most bytes of chunks that wait for the rest of their message, one sender a "
+        "quarter; and of unfinished TCP frames.",
     )
     max_connections: int = Field(
         default=1000, ge=1, le=100_000, description="Most TCP connections at a time."
