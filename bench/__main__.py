@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from bench import drain, figures, ingest, refold_hour, steady
+from bench import drain, figures, gelf, ingest, refold_hour, steady
 from bench.figures import Figure
 from pipeline.transport.compression import ZSTD_LEVEL
 from pipeline.transport.options import EngineOptions
@@ -53,12 +53,17 @@ def _ingest(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     yield from ingest.measure(bootstrap, folder, events)
 
 
+def _gelf(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    yield from gelf.measure(bootstrap, folder, events)
+
+
 BENCHES: Final[dict[str, Bench]] = {
     "drain": _drain,
     "drain-uncompressed": _drain_uncompressed,
     "refold-hour": _refold_hour,
     "steady": _steady,
     "ingest": _ingest,
+    "gelf": _gelf,
 }
 
 

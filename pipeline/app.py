@@ -49,7 +49,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         max_ids=pipeline.dedupe_max_ids,
         tally=tally,
         stats=stats,
-        forms=forms(),
+        forms=forms(gelf_mta_events=settings.gelf.mta_events),
     )
     engine = Engine(
         names,

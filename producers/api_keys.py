@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pipeline.core.gelf import SOURCE as GELF
 from pipeline.kit.listen import same_secret
 from pipeline.kit.settings import SOURCES, ApiKey
 from producers.posting import Sender
@@ -43,19 +44,36 @@ class ApiKeys:
             UnknownSourceError: There is no such source.
             SourceNotAllowedError: The key may not post for it.
         """
-        key = self._key(headers.get(KEY_HEADER, "")) if self._keys else None
+        key = self._key(headers)
         source = headers.get(SOURCE_HEADER, DEFAULT_SOURCE).strip().lower()
         if source not in SOURCES:
             raise UnknownSourceError
-        if key is None:
-            return Sender(source, DEFAULT_ORIGIN)
-        if source not in key.sources:
-            raise SourceNotAllowedError
-        return Sender(source, key.name)
+        return _sender(key, source)
 
-    def _key(self, given: str) -> ApiKey:
+    def gelf_sender(self, headers: Mapping[str, str]) -> Sender:
+        """Return who sends a request with GELF, which names no source of its own.
+
+        Raises:
+            WrongKeyError: No key fits.
+            SourceNotAllowedError: The key may not post GELF.
+        """
+        return _sender(self._key(headers), GELF)
+
+    def _key(self, headers: Mapping[str, str]) -> ApiKey | None:
+        """Return the key of a request; None where none is needed."""
+        if not self._keys:
+            return None
+        given = headers.get(KEY_HEADER, "")
         # All are always compared, so that the time tells nothing about which one came near.
         fitting = [key for key in self._keys if same_secret(given, key.key.get_secret_value())]
         if not fitting:
             raise WrongKeyError
         return fitting[0]
+
+
+def _sender(key: ApiKey | None, source: str) -> Sender:
+    if key is None:
+        return Sender(source, DEFAULT_ORIGIN)
+    if source not in key.sources:
+        raise SourceNotAllowedError
+    return Sender(source, key.name)

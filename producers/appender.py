@@ -15,15 +15,16 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from pipeline.core.batch import Output
+from pipeline.core.batch import Output, OutRecord
 from pipeline.core.errors import Backpressure, ConfigError, MailstreamError, TransientError
+from pipeline.core.event import partition_of
 from pipeline.kit.clock import Clock
 from pipeline.kit.closing import close_within
 from pipeline.kit.connections import heed_closed_connections
@@ -313,6 +314,14 @@ class Appender:
         while True:
             await self._clock.sleep(_PROBE_S)
             self.reachable = bool(await producer.client.force_metadata_update())
+
+
+def by_partition(records: Iterable[OutRecord], topic: str, partitions: int) -> list[Output]:
+    """Return keyed *records* for a topic of that many *partitions*, in their order."""
+    found: dict[int, list[OutRecord]] = {}
+    for record in records:
+        found.setdefault(partition_of(record.key or b"", partitions), []).append(record)
+    return [Output(topic, partition, some) for partition, some in found.items()]
 
 
 async def _close(producer: AIOKafkaProducer) -> None:

@@ -14,6 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.core.errors import Reason
 from pipeline.kit.telemetry import ComponentMetrics, Stage
+from producers.gelf.metrics import GelfMetrics
+from producers.gelf.post import GelfPost
+from producers.gelf.records import Drop
 from producers.posting import Posting, Sender
 
 _BOUNDS_S: Final = (
@@ -51,7 +54,8 @@ class IngestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register in *registry*."""
-        self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal))
+        self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal, *Drop))
+        self._gelf = GelfMetrics(registry, self.component)
         self._events = Counter(
             "mailstream_ingest_events_total",
             "Events acknowledged by Kafka, by source and API key.",
@@ -124,6 +128,19 @@ class IngestMetrics:
         self._received(posting)
         self.component.discarded(Refusal.UNAVAILABLE, posting.accepted)
         self.component.failed(Refusal.UNAVAILABLE, Stage.SENDING)
+
+    def gelf(self, post: GelfPost, now_ms: int, *, acknowledged: bool) -> None:
+        """Count the messages of a post of GELF, and whether Kafka acknowledged its records."""
+        self._gelf.count(post.haul)
+        written = len(post.haul.records)
+        if not acknowledged:
+            self.component.discarded(Refusal.UNAVAILABLE, written)
+            self.component.failed(Refusal.UNAVAILABLE, Stage.SENDING)
+            return
+        if written:
+            self.component.sent(written)
+            self._events.labels(post.sender.source, post.sender.origin).inc(written)
+        self.component.succeeded(now_ms)
 
     def refused(self, reason: StrEnum) -> None:
         """Count a post that is refused as a whole, before its events are known."""

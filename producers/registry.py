@@ -50,6 +50,12 @@ PRODUCERS: Final = (
         "producers.sources.cpanel.service:serve",
         lambda settings: bool(settings.cpanel.servers),
     ),
+    Producer(
+        "gelf",
+        "Take GELF about mail and logins over UDP and TCP.",
+        "producers.sources.gelf.service:serve",
+        lambda settings: settings.gelf.is_on,
+    ),
 )
 
 

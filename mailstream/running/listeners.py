@@ -48,31 +48,39 @@ def check_listeners(settings: Settings, workers: int) -> None:
         (f"metrics.listen ({name})", address)
         for name, address in worker_addresses(settings, workers).items()
     ]
+    gelf = settings.gelf
     mistakes = []
+    sockets = [(key, address, socket.SOCK_STREAM) for key, address in wanted]
+    if gelf.tcp is not None:
+        sockets.append(("gelf.tcp", gelf.tcp, socket.SOCK_STREAM))
+    if gelf.udp is not None:
+        sockets.append(("gelf.udp", gelf.udp, socket.SOCK_DGRAM))
     with ExitStack() as held:
-        for key, address in wanted:
-            why = _try(address, held)
+        for key, address, kind in sockets:
+            why = _try(address, kind, held)
             if why is not None:
                 mistakes.append(f"{key}: {address} {why}")
     if mistakes:
         raise ConfigError(mistakes)
 
 
-def _try(address: Address, held: ExitStack) -> str | None:
+def _try(address: Address, kind: socket.SocketKind, held: ExitStack) -> str | None:
     """Listen on *address* until *held* ends; return why that cannot be, or None."""
     if address.port > _MAX_PORT:
         return "is beyond the highest port, 65535: choose a lower metrics port"
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        family, _, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=kind, flags=socket.AI_PASSIVE
         )[0]
     except socket.gaierror as exc:
         return f"cannot be resolved: {exc.strerror}"
     listener = held.enter_context(socket.socket(family, kind, protocol))
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if kind is socket.SOCK_STREAM:  # two datagram sockets would share the address
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(place)
-        listener.listen(1)  # only a listening socket keeps the next one from the same port
+        if kind is socket.SOCK_STREAM:
+            listener.listen(1)  # only a listening socket keeps the next one from the same port
     except OSError as exc:
         return _WHY.get(exc.errno or 0, f"cannot be listened on: {exc.strerror}")
     return None

@@ -8,7 +8,8 @@ A *family* is a key (one or more ``MailEvent`` fields) whose events are added up
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -16,7 +17,10 @@ KEY_SEPARATOR: Final = "\x1f"
 """Joins the fields of a key in frames and on the board; never part of a value."""
 
 NO_VALUE: Final = "none"
-"""Stands for an absent field where the family's *defaults* allow it."""
+"""Stands for an absent field where that is a value of its own."""
+
+UNKNOWN: Final = "_unknown"
+"""Stands for the name of a login that belongs to no known account."""
 
 FAILURE_TYPES: Final = ("deferred", "bounced", "rejected")
 
@@ -33,6 +37,9 @@ MAIL_TYPES: Final = (
 )
 
 
+LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
+
+
 class Mail(StrEnum):
     """Which events a family counts."""
 
@@ -40,6 +47,8 @@ class Mail(StrEnum):
     """Outbound mail that is neither a DSN nor a probe."""
     ALL = "all"
     """Every mail event; never logins or probe outcomes."""
+    LOGINS = "logins"
+    """Attempts to log in."""
 
 
 class Sum(StrEnum):
@@ -76,8 +85,8 @@ class Family:
     exports: tuple[Export, ...]
     event_types: tuple[str, ...] = MAIL_TYPES
     sums: tuple[Sum, ...] = (Sum.COUNT,)
-    defaults: tuple[str, ...] = ()
-    """Fields that count as ``none`` when absent; any other absent field means no contribution."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """What stands for an absent field, by field; any other absent field means no contribution."""
     bounded: tuple[str, ...] = ()
     """Fields whose values are a small closed set: they keep their value under ``_other``."""
     last_event: str | None = None
@@ -148,7 +157,7 @@ FAMILIES: Final = (
                 "Failed deliveries of customer mail by sending address (none: no connection was made), provider and class; bounced per recipient, deferred per attempt and recipient, rejected per message.",
             ),
         ),
-        defaults=("sending_ip",),
+        defaults={"sending_ip": NO_VALUE},
         bounded=("provider", "bounce_class"),
     ),
     Family(
@@ -201,7 +210,7 @@ FAMILIES: Final = (
                 "Events of all mail, DSNs and probes included, by MTA node, zone (none: not told) and direction; units as in mail_user_events.",
             ),
         ),
-        defaults=("zone",),
+        defaults={"zone": NO_VALUE},
         bounded=("direction",),
     ),
     Family(
@@ -216,6 +225,38 @@ FAMILIES: Final = (
             ),
         ),
         bounded=("direction",),
+    ),
+    Family(
+        name="user_auth",
+        fields=("user", "auth_result", "auth_scope"),
+        labels=("user", "result", "scope"),
+        mail=Mail.LOGINS,
+        event_types=LOGIN_TYPES,
+        exports=(
+            Export(
+                "mail_user_auth",
+                "Attempts to log in by account (_unknown: the name is no known account's), result (succeeded, failed) and scope (imap, pop3, smtp, ...; none: not told).",
+                by_event_type=False,
+            ),
+        ),
+        defaults={"user": UNKNOWN, "auth_scope": NO_VALUE},
+        bounded=("auth_result",),
+    ),
+    Family(
+        name="client_ip_auth",
+        fields=("client_ip", "auth_result", "auth_scope"),
+        labels=("ip", "result", "scope"),
+        mail=Mail.LOGINS,
+        event_types=LOGIN_TYPES,
+        exports=(
+            Export(
+                "mail_client_ip_auth",
+                "Attempts to log in by the client's address, result (succeeded, failed) and scope (imap, pop3, smtp, ...; none: not told).",
+                by_event_type=False,
+            ),
+        ),
+        defaults={"auth_scope": NO_VALUE},
+        bounded=("auth_result",),
     ),
 )
 """Every family.  Frames carry names, so rows may be added, removed and reordered."""

@@ -36,7 +36,7 @@ class HistogramFamily(CounterFamily):
 COUNTERS: Final = (
     CounterFamily(
         "mail_events_total",
-        "Events committed to mail.events; units as in mail_user_events.",
+        "Events committed to mail.events; units as in mail_user_events; logins have the direction none.",
         ("source", "event_type", "direction"),
     ),
     CounterFamily(

@@ -311,8 +311,11 @@ LOCAL_ERROR: Final = {
     "DEPTH_ZERO_SELF_SIGNED_CERT": "tls",
     "ERR_TLS_CERT_ALTNAME_INVALID": "tls",
     "EPROTOCOL": "protocol",
+    "NETWORK": "network",
+    "DNS": "dns",
 }
-"""Class by the error names of Node (libuv, c-ares, TLS) and of its mailers."""
+"""Class by the error names of Node (libuv, c-ares, TLS) and of its mailers, and by ZoneMTA's own
+categories of failures without a connection."""
 
 NO_STATUS: Final = ("0.0", "5.0", "7.0", "7.1")
 """Subject and detail of statuses that say little: a weak text or, for 0.0 and 5.0, the code, says more."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import FAMILIES, NO_VALUE, Mail
+from pipeline.core.families import FAMILIES, Mail
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -99,16 +99,16 @@ class Columns:
             self._absent[field] = here
         return self._absent[field]
 
-    def column_with_default(self, field: str) -> Column:
-        """Return the column of *field* with ``none`` where it is absent."""
+    def column_with_default(self, field: str, default: str) -> Column:
+        """Return the column of *field* with *default* where it is absent."""
         column = self.column(field)
         if None not in column.names:
             return column
         absent = column.names.index(None)
-        if NO_VALUE in column.names:  # said in so many words by another event: one number for both
-            said = column.names.index(NO_VALUE)
+        if default in column.names:  # said in so many words by another event: one number for both
+            said = column.names.index(default)
             return Column(column.names, np.where(column.codes == absent, said, column.codes))
-        names: list[str | None] = [NO_VALUE if name is None else name for name in column.names]
+        names: list[str | None] = [default if name is None else name for name in column.names]
         return Column(names, column.codes)
 
     def flags(self, field: str) -> Flags:

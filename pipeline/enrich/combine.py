@@ -194,7 +194,9 @@ def _rows(moments: Moments, places: Places, keyed: Keyed) -> Rows:
 def _joined(family: Family, columns: Columns, places: Places) -> tuple[list[str], Ints]:
     """Return the distinct joined keys of the events at *places*, and each one's place there."""
     parts = [
-        columns.column_with_default(name) if name in family.defaults else columns.column(name)
+        columns.column_with_default(name, family.defaults[name])
+        if name in family.defaults
+        else columns.column(name)
         for name in family.fields
     ]
     code = parts[0].codes[places]

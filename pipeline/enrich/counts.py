@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.core.engine_stats import EngineStats, OriginTimes
 from pipeline.core.event import EVENT_TYPES
-from pipeline.core.families import FAILURE_TYPES, MAIL_TYPES, Mail
+from pipeline.core.families import FAILURE_TYPES, MAIL_TYPES, NO_VALUE, Mail
 from pipeline.core.tally import BOUNDS_SECONDS, Labels, Tally
 from pipeline.enrich.columns import Column, Columns, Flags, Floats, Ints, distinct
 
@@ -56,7 +56,10 @@ def count_events(counts: Counts, columns: Columns) -> None:
     """Count a batch's events; late ones too, they belong to no window but to every total."""
     everything = np.arange(columns.length)
     kind = Column(_TYPE_NAMES, columns.event_type)
-    source, direction = columns.column("source"), columns.column("direction")
+    source, direction = (
+        columns.column("source"),
+        columns.column_with_default("direction", NO_VALUE),
+    )
     provider, ip = columns.column("provider"), columns.column("sending_ip")
     mail = np.flatnonzero(columns.scope(Mail.CUSTOMER, MAIL_TYPES))
     failed = np.flatnonzero(columns.scope(Mail.CUSTOMER, FAILURE_TYPES))

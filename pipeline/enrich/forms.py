@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from pipeline.core.posted import PostedEvent
-from pipeline.enrich.parse import cpanel, haraka, zonemta
+from pipeline.enrich.parse import cpanel, gelf, haraka, wildduck, zonemta
 from pipeline.enrich.parsing import Parser
 
 
@@ -44,12 +45,15 @@ HOOKS: Final[Forms] = {
 }
 
 
-OWN: Final[Forms] = {
-    ("cpanel", "poll"): Form(None, as_it_is, cpanel.parse, names_user=True),
-}
-"""Records that are their source's own JSON."""
+def forms(*, gelf_mta_events: bool = False) -> Forms:
+    """Return every form of record that phase 1 reads.
 
-
-def forms() -> Forms:
-    """Return every form of record that phase 1 reads."""
-    return {**HOOKS, **OWN}
+    Args:
+        gelf_mta_events: Whether GELF tells what ZoneMTA did; no: its hooks do.
+    """
+    return {
+        **HOOKS,
+        ("cpanel", "poll"): Form(None, as_it_is, cpanel.parse, names_user=True),
+        ("gelf", "gelf"): Form(None, as_it_is, partial(gelf.parse, mta_events=gelf_mta_events)),
+        ("wildduck", "gelf"): Form(None, as_it_is, wildduck.parse),
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from pipeline.core.families import FAILURE_TYPES
+from pipeline.core.families import FAILURE_TYPES, LOGIN_TYPES
 from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
 from pipeline.core.posted import PostedEvent
 from pipeline.enrich.addresses import domain, ip
@@ -20,7 +20,8 @@ from pipeline.enrich.providers import OTHER, provider_of
 from pipeline.enrich.reply import PREFIX, SEARCHED, Codes, codes, codes_at_start, status_of
 from pipeline.enrich.sender import Claim, Sender, identify
 
-LOGIN_TYPES: Final = frozenset({"auth_succeeded", "auth_failed"})
+_LOGINS: Final = dict(zip(LOGIN_TYPES, ("succeeded", "failed"), strict=True))
+"""What ``auth_result`` is, by event type."""
 _FAILURES: Final = frozenset(FAILURE_TYPES)
 BOUNCE_ZONE: Final = "bounces"
 """ZoneMTA's zone for the DSNs that it makes itself."""
@@ -73,7 +74,7 @@ class Normaliser:
         if posted_ms - head.received_ms > FUTURE_AFTER_MS:
             posted_ms = head.received_ms
             event.timestamp = head.received
-        if event.direction is None:
+        if event.direction is None and event.event_type not in _LOGINS:
             event.direction = head.form.direction
         if event.source_ip is not None or event.hostname is not None:
             head.form.resolve(event)
@@ -95,8 +96,12 @@ class Normaliser:
         ]
         if is_dsn or event.zone == BOUNCE_ZONE:
             event.is_dsn = True
-        if event.event_type in LOGIN_TYPES:
+        result = _LOGINS.get(event.event_type or "")
+        if result is not None:
             event.user = self._login_name(event)
+            if result == "failed" and event.error_code is None and event.auth_result != result:
+                event.error_code = event.auth_result  # the source's own, finer word
+            event.auth_result = result
         elif event.is_dsn or event.direction != "outbound" or not named:
             event.user = None
         else:

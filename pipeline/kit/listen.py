@@ -135,7 +135,7 @@ def _of_exception(exc: web.HTTPException) -> web.StreamResponse:
 
 def _refused(guard: Guard, request: web.Request) -> web.Response | None:
     """Return the answer to a request that breaks a rule of the listener, else None."""
-    if guard.allow and not _is_allowed(guard.allow, request.remote):
+    if guard.allow and not is_allowed(guard.allow, request.remote):
         return error_response(403, "forbidden", "This address may not connect.")
     if guard.listen.is_loopback:
         if _host_of(request.headers.get(hdrs.HOST, "")) not in {
@@ -154,7 +154,8 @@ def _refused(guard: Guard, request: web.Request) -> web.Response | None:
     return None
 
 
-def _is_allowed(allow: tuple[Network, ...], remote: str | None) -> bool:
+def is_allowed(allow: tuple[Network, ...], remote: str | None) -> bool:
+    """Tell whether the address *remote* is in one of the networks."""
     try:
         address = ipaddress.ip_address((remote or "").partition("%")[0])
     except ValueError:
@@ -228,7 +229,7 @@ async def start_site(
     Raises:
         MailstreamError: The address cannot be bound; one sentence that names it.
     """
-    bound = await _bind(address)
+    bound = await bind(address)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_s, auto_decompress=inflate)
     try:
         await runner.setup()
@@ -240,19 +241,37 @@ async def start_site(
     return Site(Address(address.host, bound.getsockname()[1]), runner)
 
 
-async def _bind(address: Address) -> socket.socket:
-    """Bind one socket: a name with several addresses must not get several free ports."""
+async def bind(address: Address, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """Bind one socket: a name with several addresses must not get several free ports.
+
+    Raises:
+        MailstreamError: The address cannot be bound; one sentence that names it.
+    """
     loop = asyncio.get_running_loop()
     try:
         family, _, _, _, where = (
-            await loop.getaddrinfo(
-                address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
+            await loop.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
         )[0]
         both = family == socket.AF_INET6 and address.host == "::" and socket.has_dualstack_ipv6()
+        if kind is socket.SOCK_DGRAM:
+            return _bound_datagrams(family, where[:2], both=both)
         return socket.create_server(where[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except socket.gaierror as exc:
         raise MailstreamError(f"{address}: the name of the host is not known") from exc
     except OSError as exc:
         reason = _ERRNO_SENTENCES.get(exc.errno or 0, f"cannot be used: {exc.strerror}")
         raise MailstreamError(f"{address} {reason}") from exc
+
+
+def _bound_datagrams(
+    family: socket.AddressFamily, where: tuple[Any, ...], *, both: bool
+) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
+        bound.bind(where)
+    except OSError:
+        bound.close()
+        raise
+    return bound

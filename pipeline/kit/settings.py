@@ -25,6 +25,7 @@ from pipeline.kit.settings_base import (
     between,
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
+from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -162,8 +163,8 @@ class ApiKey(Section):
 
     name: Name = Field(description="The `origin` of the events posted with it.")
     key: HeaderSecret = Field(description="What the sender puts into the header `X-API-Key`.")
-    sources: Items[Literal["zonemta", "haraka"]] = Field(
-        default=SOURCES, min_length=1, description="Sources that it may post for."
+    sources: Items[Literal["zonemta", "haraka", "gelf"]] = Field(
+        default=(*SOURCES, "gelf"), min_length=1, description="Sources that it may post for."
     )
 
     @model_validator(mode="before")
@@ -265,6 +266,8 @@ class Settings(Section):
     kafka: KafkaSettings = KafkaSettings()
     topics: TopicSettings = TopicSettings()
     ingest: IngestSettings = IngestSettings()
+    gelf: GelfSettings = GelfSettings()
+    wildduck: WildDuckSettings = WildDuckSettings()
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
     cpanel: CpanelSettings = CpanelSettings()

@@ -40,6 +40,9 @@ def _listeners(settings: Settings) -> Iterator[Conflict]:
         first = taken.setdefault(listen, key)
         if first != key and listen.port:
             yield Conflict((key, first), f"expected an address other than {first}")
+    tcp = settings.gelf.tcp
+    if tcp is not None and tcp.port and tcp in taken:
+        yield Conflict(("gelf.tcp", taken[tcp]), f"expected an address other than {taken[tcp]}")
     metrics = settings.metrics
     if (metrics.username is None) != (metrics.password is None):
         yield Conflict(
@@ -62,6 +65,31 @@ def _listener(opening: Opening) -> Iterator[Conflict]:
             (f"{name}.tls_cert", f"{name}.tls_key"), "expected tls_cert and tls_key, or neither"
         )
     yield from _files({f"{name}.tls_cert": section.tls_cert, f"{name}.tls_key": section.tls_key})
+
+
+def _gelf(settings: Settings) -> Iterator[Conflict]:
+    gelf = settings.gelf
+    for name, address in (("udp", gelf.udp), ("tcp", gelf.tcp)):
+        if address is not None and is_open(address, gelf.allow, has_credentials=False):
+            yield Conflict(
+                (f"gelf.{name}", "gelf.allow"),
+                "others can reach this address: expected gelf.allow, or a loopback address such "
+                "as 127.0.0.1",
+            )
+    if (gelf.tcp_tls_cert is None) != (gelf.tcp_tls_key is None):
+        yield Conflict(
+            ("gelf.tcp_tls_cert", "gelf.tcp_tls_key"),
+            "expected tcp_tls_cert and tcp_tls_key, or neither",
+        )
+    if gelf.tcp_client_ca is not None and gelf.tcp_tls_cert is None:
+        yield Conflict(("gelf.tcp_client_ca",), "expected tcp_tls_cert and tcp_tls_key beside it")
+    yield from _files(
+        {
+            "gelf.tcp_tls_cert": gelf.tcp_tls_cert,
+            "gelf.tcp_tls_key": gelf.tcp_tls_key,
+            "gelf.tcp_client_ca": gelf.tcp_client_ca,
+        }
+    )
 
 
 def _files(paths: dict[str, Path | None]) -> Iterator[Conflict]:
@@ -163,6 +191,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _data_dir,
     _kafka,
     _listeners,
+    _gelf,
     _api_keys,
     _cpanel,
     _retention,
@@ -227,6 +256,9 @@ def _secret_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _open_warnings(settings: Settings) -> Iterator[str]:
+    gelf = settings.gelf
+    if gelf.is_on and any(net.prefixlen == 0 for net in gelf.allow):
+        yield "gelf.allow: anyone may send messages; UDP senders can also be forged"
     for name, section, _credentials, has_credentials in openings(settings):
         if section.listen.is_loopback:
             continue

@@ -22,10 +22,12 @@ from pipeline.kit.settings_shape import (
     is_secret,
     is_section,
     kind_in,
+    model_at,
     model_in,
 )
 
 _WIDTH: Final = 96
+_INDENT: Final = "  "
 _DEFAULTS_AS_WRITTEN: Final = {"privacy.hash_key": f"${{{HASH_KEY_VARIABLE}}}"}
 _TYPES: Final[dict[Any, str]] = {
     bool: "true or false",
@@ -122,11 +124,9 @@ def example() -> str:
         if "[]" in above:
             continue
         if above != section:
-            model = model_in(Settings.model_fields[above].annotation) if above else None
-            lines += ["", *_comment((model.__doc__ or "") if model else "", "")]
-            lines += [f"{above}:"] if above else []
+            lines += ["", *_opened(above)]
             section = above
-        indent = "  " if above else ""
+        indent = _INDENT * len(above.split(".")) if above else ""
         secret = (
             f" Secret; or {name}{FILE_SUFFIX}: the path of a file."
             if option.type == "secret"
@@ -135,6 +135,15 @@ def example() -> str:
         lines += _comment(f"{option.description.replace('`', '')}{secret}", indent)
         lines.append(f"{indent}{name}: {_scalar(option.default)}")
     return "\n".join(lines) + "\n"
+
+
+def _opened(section: str) -> Iterator[str]:
+    """Yield the lines that open a section by its dotted key; those around it hold nothing else."""
+    *around, name = section.split(".") if section else [""]
+    model = model_at(Settings, tuple(section.split("."))) if section else None
+    yield from _comment((model.__doc__ or "") if model else "", "")
+    for depth, one in enumerate((*around, name) if section else ()):
+        yield f"{_INDENT * depth}{one}:"
 
 
 def effective(settings: Settings) -> str:

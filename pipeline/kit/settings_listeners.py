@@ -22,9 +22,11 @@ class Opening(NamedTuple):
 
 def openings(settings: Settings) -> Iterator[Opening]:
     """Yield the HTTP listeners of the services that are configured."""
-    ingest, metrics = settings.ingest, settings.metrics
+    ingest, metrics, gelf = settings.ingest, settings.metrics, settings.gelf
+    has_password = metrics.password is not None
     yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
-    yield Opening("metrics", metrics, "password", metrics.password is not None)
+    yield Opening("metrics", metrics, "password", has_password)
     if settings.cpanel.servers:
-        has_password = metrics.password is not None
         yield Opening("cpanel", settings.cpanel, "metrics.password", has_password)
+    if gelf.is_on:
+        yield Opening("gelf", gelf, "metrics.password", has_password)

@@ -1,4 +1,4 @@
-"""Hook events over HTTP: what ZoneMTA and Haraka plugins post (see ``docs/ingest.md``).
+"""Hook events, and GELF, over HTTP: what plugins post (see ``docs/ingest.md``).
 
 A post is answered with 202 only after Kafka has acknowledged its events.  Whoever gets any other
 answer, or none, still has them: posting again is harmless, because the same event has the same id.
@@ -26,10 +26,20 @@ from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
 from producers.api_keys import ApiKeys, SourceNotAllowedError, UnknownSourceError, WrongKeyError
-from producers.appender import ACK_DEADLINE_S, Appender
+from producers.appender import ACK_DEADLINE_S, Appender, by_partition
 from producers.disk import DiskSpace
+from producers.gelf.post import GelfPost
+from producers.gelf.records import TOPIC
+from producers.gelf.setup import record_maker, user_names
 from producers.ingest_metrics import IngestMetrics, Refusal
-from producers.posting import Posting, Sender, TooManyEventsError, decode_batch, decode_one
+from producers.posting import (
+    Posting,
+    Rejection,
+    Sender,
+    TooManyEventsError,
+    decode_batch,
+    decode_one,
+)
 from producers.privacy import Privacy
 from producers.request_body import BodyReader, EncodingError, SlowClientError, TooLargeError
 
@@ -38,6 +48,7 @@ log = logging.getLogger(__name__)
 NAME: Final = "ingest"
 ONE: Final = "/api/v1/email-events"
 BATCH: Final = "/api/v1/email-events/batch"
+GELF: Final = "/gelf"
 HEALTH: Final = "/health"
 METRICS: Final = "/metrics"
 
@@ -107,6 +118,9 @@ class Ingest:
         self._disk = DiskSpace(settings.data_dir if local else None, clock)
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
+        self.user_names = user_names(settings, self._registry, clock)
+        """A part of its own, if there is one: it must run beside this one."""
+        self._maker = record_maker(settings, self.user_names)
         self._metrics.buffer_limit_bytes.set(appender.buffer_limit)
         self._metrics.buffer_bytes.set_function(lambda: appender.buffer_bytes)
         self._metrics.reading_bytes.set_function(lambda: self._reader.reading)
@@ -153,7 +167,7 @@ class Ingest:
             ingest.allow,
             metrics.username,
             metrics.password,
-            open_paths=frozenset({ONE, BATCH, HEALTH}),
+            open_paths=frozenset({ONE, BATCH, GELF, HEALTH}),
         )
         app = web.Application(
             middlewares=[self._measured(), *listen.middlewares(guard)],
@@ -161,6 +175,7 @@ class Ingest:
         )
         app.router.add_post(ONE, self._take_one)
         app.router.add_post(BATCH, self._take_batch)
+        app.router.add_post(GELF, self._take_gelf)
         app.router.add_get(HEALTH, self._tell_health)
         app.router.add_get(METRICS, self._tell_metrics)
         return app
@@ -212,6 +227,44 @@ class Ingest:
             return self._refused(_REFUSALS[type(exc)])
         return await self._write(posting, batch=batch)
 
+    async def _take_gelf(self, request: web.Request) -> web.Response:
+        try:
+            sender = self._keys.gelf_sender(request.headers)
+            self._require_room()
+            async with self._reader.body(request) as body:
+                self._require_room()  # it may have waited for its turn
+                post = GelfPost(
+                    body,
+                    sender,
+                    self._clock.now_ms(),
+                    self._maker,
+                    self._settings.ingest.max_batch_events,
+                )
+                for _turn in post.take(_SLICE):
+                    await asyncio.sleep(0)
+        except TransientError as exc:
+            return self._unavailable(exc)
+        except RecordError as exc:
+            return self._refused(_Answer(400, exc.reason, exc.detail))
+        except tuple(_REFUSALS) as exc:
+            return self._refused(_REFUSALS[type(exc)])
+        return await self._write_gelf(post)
+
+    async def _write_gelf(self, post: GelfPost) -> web.Response:
+        topics = self._settings.topics
+        outputs = by_partition(post.haul.records, topics.names.of(TOPIC), topics.partitions)
+        try:
+            if outputs:
+                await self._appender.append(outputs)
+        except TransientError as exc:
+            self._metrics.gelf(post, self._clock.now_ms(), acknowledged=False)
+            return self._unavailable(exc)
+        self._metrics.gelf(post, self._clock.now_ms(), acknowledged=True)
+        if post.is_single and post.rejected:
+            error = post.rejected[0].error
+            return listen.error_response(400, error.reason.value, error.detail)
+        return _accepted(post.haul.received - len(post.rejected), post.rejected)
+
     def _require_room(self) -> None:
         if self._appender.trouble is not None:
             raise TransientError(self._appender.trouble)
@@ -255,9 +308,7 @@ class Ingest:
         if not batch and posting.rejected:
             error = posting.rejected[0].error
             return listen.error_response(400, error.reason.value, error.detail)
-        rejected = [{"index": item.place, "error": str(item.error)} for item in posting.rejected]
-        answer = orjson.dumps({"accepted": posting.accepted, "rejected": rejected})
-        return web.Response(status=202, body=answer, content_type="application/json")
+        return _accepted(posting.accepted, posting.rejected)
 
     def _refused(self, answer: _Answer) -> web.Response:
         self._metrics.refused(answer.reason)
@@ -289,6 +340,12 @@ class Ingest:
         return web.Response(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
+def _accepted(accepted: int, rejections: Sequence[Rejection]) -> web.Response:
+    rejected = [{"index": item.place, "error": str(item.error)} for item in rejections]
+    answer = orjson.dumps({"accepted": accepted, "rejected": rejected})
+    return web.Response(status=202, body=answer, content_type="application/json")
+
+
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
     """Take hook events until told to stop (SIGTERM, SIGINT).
 
@@ -304,9 +361,11 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
     names, partitions = settings.topics.names, settings.topics.partitions
     appender = Appender(
         client_options(settings.kafka, bootstrap),
-        [names.of(f"raw.{source}") for source in SOURCES],
+        [*(names.of(f"raw.{source}") for source in SOURCES), names.of(TOPIC)],
         partitions,
         clock,
         buffer_bytes=settings.ingest.buffer_bytes,
     )
-    await service.serve([appender, Ingest(settings, appender, clock)])
+    ingest = Ingest(settings, appender, clock)
+    beside = [] if ingest.user_names is None else [ingest.user_names]
+    await service.serve([appender, *beside, ingest])

@@ -192,4 +192,6 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
         for source in job["static_configs"]
         for target in source["targets"]
     }
-    assert targets == {str(Settings().ingest.listen), str(Settings().metrics.listen)}
+    defaults = Settings()
+    services = defaults.ingest, defaults.metrics, defaults.gelf
+    assert targets == {str(service.listen) for service in services}

@@ -15,7 +15,7 @@ import pytest
 
 from mailstream.local_kafka import LocalKafka
 from pipeline.kit.settings import Settings
-from tests.kit.processes import Service, mailstream, wait_until
+from tests.kit.processes import ANY_GELF, Service, mailstream, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -63,6 +63,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
                 "data_dir": str(folder),
                 "ingest": {"listen": f"127.0.0.1:{ingest}"},
                 "metrics": {"listen": f"127.0.0.1:{metrics}"},
+                "gelf": ANY_GELF,
             }
         )
     )

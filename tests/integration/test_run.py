@@ -19,7 +19,7 @@ import pytest
 
 from mailstream.local_kafka import LocalKafka
 from mailstream.processes import identity
-from tests.kit.processes import Service, fetch, mailstream, wait_until
+from tests.kit.processes import ANY_GELF, Service, fetch, mailstream, wait_until
 from tests.kit.scrape import Page
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,7 @@ class Installation(Service):
             "data_dir": str(folder),
             "ingest": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": "127.0.0.1:0"},
+            "gelf": ANY_GELF,
         }
         config.write_text(json.dumps(sections))
         super().__init__("run", mailstream("run", "--config", config, *options), folder)
@@ -227,7 +228,7 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = tmp_path / "mailstream.yaml"
-        config.write_text(json.dumps({"ingest": {"listen": address}}))
+        config.write_text(json.dumps({"ingest": {"listen": address}, "gelf": ANY_GELF}))
         command = mailstream("run", "--config", config)
         refused = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=READY_S
@@ -240,7 +241,8 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
 
 def test_where_nothing_was_started_nothing_is_stopped(tmp_path: Path) -> None:
     config, no_folder = tmp_path / "mailstream.yaml", tmp_path / "file"
-    config.write_text('{ingest: {listen: "127.0.0.1:0"}, metrics: {listen: "127.0.0.1:0"}}')
+    anywhere = {"listen": "127.0.0.1:0"}
+    config.write_text(json.dumps({"ingest": anywhere, "metrics": anywhere, "gelf": ANY_GELF}))
     no_folder.write_text("")
     ran = subprocess.run(
         mailstream("run", "--config", config),
@@ -268,7 +270,7 @@ def test_ctrl_c_stops_all_in_order_and_a_restart_shows_the_same_numbers(tmp_path
         made.post("bob@example.com", 7)
         made.wait_until_shown("bob@example.com", 7)
         parts = made.parts()
-        assert parts.keys() == {"kafka", "worker-1", "ingest"}
+        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf"}
         made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []

@@ -32,14 +32,17 @@ LABELS = {
     "mail_destination_failures": ("domain", "bounce_class"),
     "mail_node_events": ("node", "zone", "direction", "event_type"),
     "mail_client_ip_events": ("ip", "direction", "event_type"),
+    "mail_user_auth": ("user", "result", "scope"),
+    "mail_client_ip_auth": ("ip", "result", "scope"),
 }
 """Labels of every windowed metric, ``window`` apart; the event type stands last."""
 
-KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction"})
+KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction", "result"})
 """Labels of a small closed set of values: they keep theirs when a key is summed under ``_other``."""
 
 FAILURES = ("deferred", "bounced", "rejected")
-NOT_MAIL = ("auth_succeeded", "auth_failed", "probe")
+LOGINS = {"auth_succeeded": "succeeded", "auth_failed": "failed"}
+NOT_MAIL = (*LOGINS, "probe")
 
 
 class Posted(NamedTuple):
@@ -77,6 +80,7 @@ class Fact:
     client_ip: str | None
     node: str | None
     zone: str
+    scope: str
     provider: str | None
     bounce_class: str | None
     recipients: int
@@ -186,13 +190,14 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
         direction=direction,
         is_dsn=is_dsn,
         is_probe=bool(event.get("is_probe")),
-        user=accountable(event) if direction == "outbound" and not is_dsn else None,
+        user=who(event, direction, is_dsn=is_dsn),
         from_domain=event.get("from_domain") or domain_of(sender),
         to_domain=event.get("to_domain"),
         sending_ip=event.get("sending_ip"),
         client_ip=event.get("client_ip", event.get("source_ip")),
         node=event.get("mta_node"),
         zone=event.get("zone", "none"),
+        scope=event.get("auth_scope", "none"),
         provider=provider_of(event.get("mx_host"), event.get("to_domain")),
         bounce_class=bounce_class,
         recipients=event.get("recipients", 1),
@@ -205,6 +210,13 @@ def event_time(timestamp: str | float) -> int:
     if isinstance(timestamp, str):
         return round(datetime.fromisoformat(timestamp).timestamp() * SECOND)
     return round(timestamp * SECOND)
+
+
+def who(event: Mapping[str, Any], direction: str, *, is_dsn: bool) -> str | None:
+    """Return who logged in, or who is accountable for customer mail."""
+    if event["event_type"] in LOGINS:
+        return event.get("user")
+    return accountable(event) if direction == "outbound" and not is_dsn else None
 
 
 def accountable(event: Mapping[str, Any]) -> str | None:
@@ -261,6 +273,11 @@ def is_customer(fact: Fact) -> bool:
 def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
     """Yield what one event adds, and to which series; an absent part of a key adds nothing."""
     kind = fact.event_type
+    if kind in LOGINS:
+        user, result = fact.user or "_unknown", LOGINS[kind]
+        yield Series("mail_user_auth", (user, result, fact.scope)), 1
+        if fact.client_ip is not None:
+            yield Series("mail_client_ip_auth", (fact.client_ip, result, fact.scope)), 1
     if kind in NOT_MAIL:
         return
     if is_customer(fact):

@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -24,6 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 POLL_S = 0.05
 START_S = 60.0
+
+ANY_GELF = {"listen": "127.0.0.1:0", "udp": "127.0.0.1:0", "tcp": "127.0.0.1:0"}
+"""The section ``gelf`` of a configuration that takes any free ports."""
 STOP_S = 40.0
 
 # Its standard input is a pipe that only the tests hold open: when they end, even by SIGKILL, so
@@ -252,3 +255,35 @@ class Ingest(Service):
 
     def __init__(self, config: Path, data_dir: Path) -> None:
         super().__init__("ingest", mailstream("produce", "ingest", "--config", config), data_dir)
+
+
+class Gelf(Service):
+    """One ``mailstream produce gelf``."""
+
+    def __init__(self, config: Path, data_dir: Path) -> None:
+        super().__init__("gelf", mailstream("produce", "gelf", "--config", config), data_dir)
+
+    def health(self) -> dict[str, Any]:
+        """Return what it says about itself, its ports too."""
+        answer = self.get("/health")
+        found: dict[str, Any] = json.loads(answer[1]) if answer is not None else {}
+        return found
+
+    def wait_until_listening(self) -> None:
+        """Wait until it takes datagrams and connections; Kafka may be away."""
+        wait_until(lambda: self.port("udp") and self.port("tcp"), "GELF is taken", within_s=START_S)
+
+    def port(self, name: str) -> int:
+        """Return the port of ``udp`` or ``tcp``, or 0 before it is open."""
+        assert self.running, f"{self.name} ended:\n{self.said()}"
+        return int(self.health().get(name, ":0").rpartition(":")[2])
+
+    def value(self, metric: str, **labels: str) -> float:
+        """Return the sum of a metric over the series with these labels."""
+        answer = self.get("/metrics")
+        total = 0.0
+        for line in (answer[1] if answer is not None else "").splitlines():
+            name, _, rest = line.partition("{" if "{" in line else " ")
+            if name == metric and all(f'{key}="{value}"' in rest for key, value in labels.items()):
+                total += float(line.rpartition(" ")[2])
+        return total

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from tests.kit.kafka_read import read_events, read_posted
 from tests.kit.oracle import SECOND, Posted, Recount, Series
-from tests.kit.processes import ROOT, Ingest, Worker, mailstream, wait_until
+from tests.kit.processes import ANY_GELF, ROOT, Gelf, Ingest, Worker, mailstream, wait_until
 from tests.kit.scrape import Page, differences, folded
 from tests.kit.traffic import CLASSES
 
@@ -72,12 +72,14 @@ class Stand:
             "topics": {"prefix": self.prefix, "partitions": partitions},
             "ingest": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": "127.0.0.1:0"},
+            "gelf": ANY_GELF,
             "pipeline": {"top_keys": 50_000, **(pipeline or {})},
             **sections,
         }
         self.config.write_text(json.dumps(settings))
         self.workers: dict[str, Worker] = {}
         self._ingest: Ingest | None = None
+        self._gelf: Gelf | None = None
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""
@@ -122,9 +124,18 @@ class Stand:
             self._ingest.wait_for("/health")
         return self._ingest
 
+    def gelf(self) -> Gelf:
+        """Return the GELF service, started and listening."""
+        if self._gelf is None:
+            self._gelf = Gelf(self.config, self.folder)
+        if not self._gelf.running:
+            self._gelf.start()
+            self._gelf.wait_until_listening()
+        return self._gelf
+
     def end(self) -> None:
         """End every process."""
-        for program in (*self.workers.values(), self._ingest):
+        for program in (*self.workers.values(), self._ingest, self._gelf):
             if program is not None:
                 program.end()
 

@@ -99,6 +99,11 @@ def golden_worker() -> Worker:
             Row(("gmail.com", "spam"), kind, NOW) for kind in ("deferred", bounced)
         ],
         client_ip=[Row(("198.51.100.7", "outbound"), "sent", ten)],
+        user_auth=[
+            Row(("ann@a.example", "succeeded", "imap"), "auth_succeeded", ten),
+            Row(("_unknown", "failed", "smtp"), "auth_failed", NOW, 5),
+        ],
+        client_ip_auth=[Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5)],
     )
     fill_tally(worker.tally)
     fill_stats(worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -69,7 +69,7 @@ def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
     posted: list[Posted] = []
     log: Log = defaultdict(list)
     for source, make in (("zonemta", made.zonemta), ("haraka", made.haraka)):
-        events = [make() for _ in range(count)]
+        events = [make() for _ in range(count)] + logins(seed, count // 5)
         for event in events:
             event.setdefault("event_id", f"{event['queue_id']}.{event['seq']}")
         for event in with_repeats(events, count // 10, seed):
@@ -78,6 +78,23 @@ def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
             log[TopicPartition(NAMES.of(f"raw.{source}"), partition)].append(record)
             posted.append(Posted(event, source, NOW))
     return posted, log
+
+
+def logins(seed: int, count: int) -> list[dict[str, Any]]:
+    """Return logins of few accounts, and of names that nobody has."""
+    rnd = random.Random(seed)
+    return [
+        {
+            "event_type": rnd.choice(("auth_succeeded", "auth_failed")),
+            "timestamp": (NOW - rnd.randrange(50 * MINUTE)) / 1000,
+            "queue_id": "none",
+            "seq": str(number),
+            **({"user": f"user{rnd.randrange(9)}@dom.example"} if rnd.random() < 0.7 else {}),
+            **({"auth_scope": rnd.choice(("imap", "smtp"))} if rnd.random() < 0.8 else {}),
+            **({"client_ip": f"192.0.2.{rnd.randrange(9)}"} if rnd.random() < 0.8 else {}),
+        }
+        for number in range(count)
+    ]
 
 
 def enriched(

@@ -168,6 +168,24 @@ def test_a_login_keeps_who_logged_in(phase1: Phase1) -> None:
 
 
 @pytest.mark.parametrize(
+    ("event_type", "given", "result", "error_code"),
+    [
+        ("auth_failed", {}, "failed", None),
+        ("auth_failed", {"auth_result": "failed"}, "failed", None),
+        ("auth_failed", {"auth_result": "disabled"}, "failed", "disabled"),
+        ("auth_failed", {"auth_result": "no", "error_code": "E1"}, "failed", "E1"),
+        ("auth_succeeded", {"auth_result": "success"}, "succeeded", None),
+    ],
+)
+def test_a_login_has_one_of_two_results_and_a_failure_keeps_the_finer_word(
+    phase1: Phase1, event_type: str, given: dict[str, Any], result: str, error_code: str | None
+) -> None:
+    made = phase1.event(posted(event_type=event_type, **given))
+    assert (made["auth_result"], made.get("error_code")) == (result, error_code)
+    assert "direction" not in made
+
+
+@pytest.mark.parametrize(
     ("source", "given", "made"),
     [
         ("zonemta", {"source_ip": "192.0.2.1"}, {"sending_ip": "192.0.2.1"}),

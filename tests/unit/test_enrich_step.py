@@ -129,9 +129,20 @@ def test_only_customer_mail_is_in_customer_families() -> None:
         raw(mail(event_type="auth_failed"), 3),
     ]
     found = rows(frames(Phase1().batch(batch)).values())
-    assert {row[0] for row in found} == {"node", "client_ip"}
+    assert {row[0] for row in found} == {"node", "client_ip", "user_auth", "client_ip_auth"}
     assert found["client_ip", ("198.51.100.1", "outbound"), "delivered", PANE] == {"count": 1}
     assert found["client_ip", ("198.51.100.1", "inbound"), "delivered", PANE] == {"count": 1}
+
+
+def test_logins_are_counted_by_account_address_and_in_the_total() -> None:
+    phase1 = Phase1()
+    login = mail(event_type="auth_failed", auth_scope="imap", user="ann@a.example")
+    unknown = mail(event_type="auth_failed", user=None)
+    result = phase1.commit([raw(login, 0), raw(unknown, 1)])
+    found = rows(frames(result).values())
+    assert found["user_auth", ("ann@a.example", "failed", "imap"), "auth_failed", PANE]
+    assert found["user_auth", ("_unknown", "failed", "none"), "auth_failed", PANE]
+    assert phase1.count("mail_events_total", "zonemta", "auth_failed", "none") == 2
 
 
 def test_late_events_are_written_and_counted_but_in_no_frame() -> None:

@@ -10,11 +10,15 @@ import pytest
 from mailstream.running.listeners import check_listeners, worker_addresses
 from pipeline.core.errors import ConfigError
 from pipeline.kit.settings import IngestSettings, MetricsSettings, Settings
+from pipeline.kit.settings_gelf import GelfSettings
 from pipeline.kit.values import Address
 
 
-def settings(ingest: Address, metrics: Address) -> Settings:
+def settings(
+    ingest: Address, metrics: Address, udp: Address | None = None, tcp: Address | None = None
+) -> Settings:
     return Settings(
+        gelf=GelfSettings(listen=ANY, udp=udp, tcp=tcp),
         data_dir=Path("unused"),
         ingest=IngestSettings(listen=ingest),
         metrics=MetricsSettings(listen=metrics),
@@ -51,6 +55,22 @@ def test_a_taken_port_is_named_with_its_key() -> None:
         f"metrics.listen (worker-1): 127.0.0.1:{port} is taken: stop what listens there, or "
         "choose another address"
     )
+
+
+def test_the_ports_of_gelf_are_tried_too_and_udp_apart_from_tcp() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.create_server(("127.0.0.1", 0)) as connections,
+    ):
+        datagrams.bind(("127.0.0.1", 0))
+        udp = Address(*datagrams.getsockname())
+        tcp = Address(*connections.getsockname())
+        with pytest.raises(ConfigError) as refused:
+            check_listeners(settings(ANY, ANY, udp, tcp), 1)
+    first, second = refused.value.mistakes
+    assert first.startswith(f"gelf.tcp: {tcp} is taken")
+    assert second.startswith(f"gelf.udp: {udp} is taken")
+    check_listeners(settings(ANY, ANY, udp, udp), 1)
 
 
 def test_two_parts_on_one_address_are_refused() -> None:

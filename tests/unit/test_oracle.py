@@ -105,7 +105,16 @@ def test_what_is_not_customer_mail_is_in_the_families_of_all_mail_alone(
 
 
 def test_logins_are_in_no_family_of_mail() -> None:
-    assert not shown(posted(event_type="auth_failed", mta_node="m", client_ip="192.0.2.1"))
+    failed = posted(event_type="auth_failed", mta_node="m", client_ip="192.0.2.1")
+    assert shown(failed) == {
+        Series("mail_user_auth", ("_unknown", "failed", "none")): 1,
+        Series("mail_client_ip_auth", ("192.0.2.1", "failed", "none")): 1,
+    }
+
+
+def test_a_login_counts_for_the_name_that_was_given() -> None:
+    event = posted(event_type="auth_succeeded", user="ann@a.example", auth_scope="imap")
+    assert shown(event) == {Series("mail_user_auth", ("ann@a.example", "succeeded", "imap")): 1}
 
 
 def test_the_source_tells_the_direction_unless_the_event_does() -> None:

@@ -134,7 +134,7 @@ def test_code_gives_durations_in_milliseconds() -> None:
         ("topics: {retention: {event: 1d}}", "topics.retention.event: unknown key; the nearest known key is topics.retention.events"),
         ("ingest: {api_keys: [{name: a, key: b, keys: c}]}", "ingest.api_keys[0].keys: unknown key; the nearest known key is ingest.api_keys[0].key"),
         ("ingest: {api_keys: [{key: abc}]}", "ingest.api_keys[0].name: is missing"),
-        ("ingest: {api_keys: [{name: a, key: b, sources: [x]}]}", "ingest.api_keys[0].sources[0]: expected zonemta or haraka"),
+        ("ingest: {api_keys: [{name: a, key: b, sources: [x]}]}", "ingest.api_keys[0].sources[0]: expected zonemta, haraka or gelf"),
         ("topics: {partitions: 0}", "topics.partitions: expected a whole number of 1 or more"),
         ("topics: {partitions: 4.0}", "topics.partitions: expected a whole number"),
         ("topics: {partitions: '4'}", "topics.partitions: expected a whole number"),
@@ -196,6 +196,9 @@ def test_all_mistakes_are_told_at_once(file: Path) -> None:
         "ingest: {listen: '[::]:80'}",
         "ingest: {listen: 'mail.example:80'}",
         "metrics: {listen: 192.0.2.1:80}",
+        "gelf: {listen: 192.0.2.1:80}",
+        "gelf: {udp: 0.0.0.0:12201}",
+        "gelf: {tcp: '[::]:12201'}",
     ],
 )
 def test_a_listener_that_others_can_reach_needs_credentials_or_allow(file: Path, text: str) -> None:
@@ -213,6 +216,8 @@ def test_a_listener_that_others_can_reach_needs_credentials_or_allow(file: Path,
         "ingest: {listen: localhost:80}",
         "ingest: {listen: 127.1.2.3:80}",
         "ingest: {listen: '[::1]:80'}",
+        "gelf: {udp: 0.0.0.0:12201, tcp: 0.0.0.0:12201, allow: [10.0.0.0/8]}",
+        "gelf: {udp: null, tcp: null, listen: 192.0.2.1:80}",
     ],
 )
 def test_a_protected_or_local_listener_is_fine(file: Path, text: str) -> None:
@@ -231,6 +236,10 @@ def test_a_protected_or_local_listener_is_fine(file: Path, text: str) -> None:
         ("ingest: {tls_cert: mailstream.yaml}", "ingest.tls_cert"),
         ("ingest: {listen: 127.0.0.1:9781}", "metrics.listen"),
         ("ingest: {api_keys: [one-key, {name: a, key: one-key}]}", "ingest.api_keys[1].key"),
+        ("gelf: {tcp: 127.0.0.1:9780}", "gelf.tcp"),
+        ("gelf: {listen: 127.0.0.1:9780}", "gelf.listen"),
+        ("gelf: {tcp_tls_cert: mailstream.yaml}", "gelf.tcp_tls_cert"),
+        ("gelf: {tcp_client_ca: mailstream.yaml}", "gelf.tcp_client_ca"),
         ("topics: {retention: {deltas: 30m}}", "topics.retention.deltas"),
         ("{topics: {retention: {seen: 6h}}, pipeline: {dedupe_horizon: 6h}}", "topics.retention.seen"),
         ("data_dir: mailstream.yaml", "data_dir"),

@@ -50,11 +50,13 @@ def test_the_example_explains_every_key() -> None:
 
 def _section(lines: list[str], place: int) -> str:
     """Return the dotted key of the line at *place*."""
-    name = lines[place].strip().partition(":")[0]
-    if not lines[place].startswith(" "):
-        return name
-    above = next(line for line in reversed(lines[:place]) if line and line[0].isalpha())
-    return f"{above.partition(':')[0]}.{name}"
+    key = lines[place].strip().partition(":")[0]
+    indent = len(lines[place]) - len(lines[place].lstrip())
+    for line in reversed(lines[:place]):
+        depth = len(line) - len(line.lstrip())
+        if depth < indent and line.lstrip()[:1].isalpha():
+            key, indent = f"{line.strip().partition(':')[0]}.{key}", depth
+    return key
 
 
 def test_the_effective_settings_are_yaml_and_show_no_secret(tmp_path: Path) -> None:

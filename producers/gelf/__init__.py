@@ -1,0 +1,1 @@
+"""GELF messages to raw records: chunks, packing, what they are about, and what of them is kept."""

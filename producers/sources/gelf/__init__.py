@@ -1,0 +1,1 @@
+"""GELF over UDP and TCP (over HTTP it comes to ingest)."""
