@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from pipeline.kit.listen import same_secret
@@ -35,8 +35,8 @@ class ApiKeys:
         """Take the configured keys."""
         self._keys = tuple(keys)
 
-    def sender(self, headers: Mapping[str, str]) -> Sender:
-        """Return who sends a request with these *headers*.
+    def sender(self, headers: Mapping[str, str], sources: Collection[str] = SOURCES) -> Sender:
+        """Return who sends a request with these *headers*, naming one of *sources*.
 
         Raises:
             WrongKeyError: No key fits.
@@ -45,7 +45,7 @@ class ApiKeys:
         """
         key = self._key(headers.get(KEY_HEADER, "")) if self._keys else None
         source = headers.get(SOURCE_HEADER, DEFAULT_SOURCE).strip().lower()
-        if source not in SOURCES:
+        if source not in sources:
             raise UnknownSourceError
         if key is None:
             return Sender(source, DEFAULT_ORIGIN)

@@ -1,6 +1,6 @@
 """What the ingest service counts, every label bounded.
 
-For events: received = sent + discarded, where ``unavailable`` counts those that Kafka did not
+For events, observations and heartbeats: received = sent + discarded, where ``unavailable`` counts those that Kafka did not
 acknowledge.  A body that is refused as a whole has no countable events; it is one error.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter as Multiset
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.core.errors import Reason
 from pipeline.kit.telemetry import ComponentMetrics, Stage
-from producers.posting import Posting, Sender
+from producers.posting import Rejection, Sender
 
 _BOUNDS_S: Final = (
     0.001,
@@ -32,6 +32,22 @@ _BOUNDS_S: Final = (
     10.0,
     30.0,
 )
+
+
+class Thing(StrEnum):
+    """What a post holds."""
+
+    EVENTS = "events"
+    OBSERVATIONS = "observations"
+    HEARTBEATS = "heartbeats"
+
+
+class Counted(Protocol):
+    """What is counted of a post."""
+
+    sender: Sender
+    accepted: int
+    rejected: list[Rejection]
 
 
 class Refusal(StrEnum):
@@ -52,15 +68,18 @@ class IngestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register in *registry*."""
         self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal))
-        self._events = Counter(
-            "mailstream_ingest_events_total",
-            "Events acknowledged by Kafka, by source and API key.",
-            ["source", "origin"],
-            registry=registry,
-        )
+        self._acknowledged = {
+            things: Counter(
+                f"mailstream_ingest_{things.value}_total",
+                f"{things.value.capitalize()} acknowledged by Kafka, by source and API key.",
+                ["source", "origin"],
+                registry=registry,
+            )
+            for things in Thing
+        }
         self._rejected = Counter(
             "mailstream_ingest_rejected_events_total",
-            "Events that could not be used, by source and reason.",
+            "Events and observations that could not be used, by source and reason.",
             ["source", "reason"],
             registry=registry,
         )
@@ -111,26 +130,26 @@ class IngestMetrics:
         if redacted:
             self._redacted.inc(redacted)
 
-    def acknowledged(self, posting: Posting, now_ms: int) -> None:
-        """Count the events of a post that Kafka acknowledged."""
-        self._received(posting)
-        if posting.accepted:
-            self.component.sent(posting.accepted)
-            self._events.labels(posting.sender.source, posting.sender.origin).inc(posting.accepted)
+    def acknowledged(self, things: Thing, post: Counted, now_ms: int) -> None:
+        """Count what Kafka acknowledged of a post."""
+        self._received(post)
+        if post.accepted:
+            self.component.sent(post.accepted)
+            self._acknowledged[things].labels(*post.sender).inc(post.accepted)
         self.component.succeeded(now_ms)
 
-    def unacknowledged(self, posting: Posting) -> None:
-        """Count the events of a post that Kafka did not acknowledge."""
-        self._received(posting)
-        self.component.discarded(Refusal.UNAVAILABLE, posting.accepted)
+    def unacknowledged(self, post: Counted) -> None:
+        """Count what Kafka did not acknowledge of a post."""
+        self._received(post)
+        self.component.discarded(Refusal.UNAVAILABLE, post.accepted)
         self.component.failed(Refusal.UNAVAILABLE, Stage.SENDING)
 
     def refused(self, reason: StrEnum) -> None:
         """Count a post that is refused as a whole, before its events are known."""
         self.component.failed(reason, Stage.RECEIVING)
 
-    def _received(self, posting: Posting) -> None:
-        self.component.received(posting.accepted + len(posting.rejected))
-        for reason, count in Multiset(item.error.reason for item in posting.rejected).items():
+    def _received(self, post: Counted) -> None:
+        self.component.received(post.accepted + len(post.rejected))
+        for reason, count in Multiset(item.error.reason for item in post.rejected).items():
             self.component.discarded(reason, count)
-            self._rejected.labels(posting.sender.source, reason.value).inc(count)
+            self._rejected.labels(post.sender.source, reason.value).inc(count)

@@ -40,6 +40,9 @@ HASH_KEY_VARIABLE: Final = "MAILSTREAM_HASH_KEY"
 SOURCES: Final = ("zonemta", "haraka")
 """Sources that hook events may name."""
 
+SENDERS: Final = (*SOURCES, "nodes")
+"""Sources that heartbeats and observations may name: those of events, and node agents."""
+
 _WINDOW: Final = "a window of at most 24h: a multiple of 10s up to 5m, of 1m up to 1h, of 5m above"
 _PREFIX: Final = (
     "letters, digits, dots, dashes and underscores, ending with one dot, at most 200 characters"
@@ -161,8 +164,8 @@ class ApiKey(Section):
 
     name: Name = Field(description="The `origin` of the events posted with it.")
     key: HeaderSecret = Field(description="What the sender puts into the header `X-API-Key`.")
-    sources: Items[Literal["zonemta", "haraka"]] = Field(
-        default=SOURCES, min_length=1, description="Sources that it may post for."
+    sources: Items[Literal["zonemta", "haraka", "nodes"]] = Field(
+        default=SENDERS, min_length=1, description="Sources that it may post for."
     )
 
     @model_validator(mode="before")
