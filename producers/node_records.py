@@ -60,9 +60,12 @@ class NodeRecords:
 
     def add(self, record: Observation | Heartbeat) -> None:
         """Make a record of it."""
-        value = encode(record)
-        key = record.node.encode()
         feed = OBSERVATION if isinstance(record, Observation) else HEARTBEAT
+        self.append(record.node, encode(record), feed)
+
+    def append(self, node: str, value: bytes, feed: bytes) -> None:
+        """Make a record of an observation or heartbeat that is encoded already."""
+        key = node.encode()
         headers = [
             ("id", xxhash.xxh3_128_hexdigest(value).encode()),
             self._source,

@@ -24,6 +24,7 @@ from pipeline.kit.settings_base import (
     Section,
     between,
 )
+from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -273,6 +274,19 @@ class Settings(Section):
     expected_origins: Items[Name] = Field(
         default=(), description="Origins whose silence must show in the metrics."
     )
+    nodes: NodesSettings | None = Field(
+        default=None, description="The node agent on this machine; null: off."
+    )
+    zonemta: ZonemtaSettings | None = Field(
+        default=None, description="ZoneMTA nodes that the node agent polls; null: none."
+    )
+
+    @property
+    def node_agent(self) -> NodesSettings | None:
+        """Return what the node agent has to do beside polling ZoneMTA; None: it is off."""
+        if self.nodes is None and self.zonemta is not None:
+            return WITHOUT_SYSTEM
+        return self.nodes
 
     def retention_ms(self, topic: Topic) -> int:
         """Return how long *topic*, which is not compacted, keeps its records: as configured, else as declared."""

@@ -11,7 +11,9 @@ from pydantic import SecretStr
 from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import TOPIC
 from pipeline.kit.settings import Settings
+from pipeline.kit.settings_checks_nodes import node_mistakes
 from pipeline.kit.settings_listeners import Opening, openings
+from pipeline.kit.settings_nodes import cafiles
 from pipeline.kit.values import Address, duration_text, is_open
 
 _SHORT_SECRET: Final = 16
@@ -48,12 +50,13 @@ def _listeners(settings: Settings) -> Iterator[Conflict]:
 
 
 def _listener(opening: Opening) -> Iterator[Conflict]:
-    name, section, credentials, has_credentials = opening
-    keys = (f"{name}.listen", f"{name}.{credentials}", f"{name}.allow")
-    if is_open(section.listen, section.allow, has_credentials=has_credentials):
+    name, section = opening.section, opening.listener
+    credentials = opening.credentials_key
+    keys = (f"{name}.listen", credentials, f"{name}.allow")
+    if is_open(section.listen, section.allow, has_credentials=opening.has_credentials):
         yield Conflict(
             keys,
-            f"others can reach this address: expected {name}.{credentials} or {name}.allow, "
+            f"others can reach this address: expected {credentials} or {name}.allow, "
             "or a loopback address such as 127.0.0.1",
         )
     if (section.tls_cert is None) != (section.tls_key is None):
@@ -142,12 +145,19 @@ def _retention(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _nodes(settings: Settings) -> Iterator[Conflict]:
+    for keys, sentence in node_mistakes(settings):
+        yield Conflict(keys, sentence)
+    yield from _files(cafiles(settings.nodes, settings.zonemta))
+
+
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _data_dir,
     _kafka,
     _listeners,
     _api_keys,
     _retention,
+    _nodes,
 )
 
 
@@ -200,7 +210,7 @@ def _secret_warnings(settings: Settings) -> Iterator[str]:
 
 
 def _open_warnings(settings: Settings) -> Iterator[str]:
-    for name, section, _credentials, has_credentials in openings(settings):
+    for name, section, _credentials, has_credentials, _key in openings(settings):
         if section.listen.is_loopback:
             continue
         if has_credentials and section.tls_cert is None:

@@ -18,10 +18,20 @@ class Opening(NamedTuple):
     credentials: str
     """The key, within the section, of what lets strangers in."""
     has_credentials: bool
+    shared_credentials: str | None = None
+    """The whole key, where the credentials are those of another section."""
+
+    @property
+    def credentials_key(self) -> str:
+        """Return the whole key of the credentials."""
+        return self.shared_credentials or f"{self.section}.{self.credentials}"
 
 
 def openings(settings: Settings) -> Iterator[Opening]:
     """Yield the HTTP listeners of the services that are configured."""
     ingest, metrics = settings.ingest, settings.metrics
     yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
-    yield Opening("metrics", metrics, "password", metrics.password is not None)
+    has_password = metrics.password is not None
+    yield Opening("metrics", metrics, "password", has_password)
+    if settings.node_agent is not None:
+        yield Opening("nodes", settings.node_agent, "password", has_password, "metrics.password")
