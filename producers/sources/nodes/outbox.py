@@ -24,6 +24,8 @@ from producers.sender_numbers import Numbers
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S: Final = 15.0
+_AGAIN_S: Final = 2.0
+"""After a heartbeat that was not taken."""
 ROLE: Final = "agent"
 BATCH: Final = 200
 BATCH_BYTES: Final = 2 << 20
@@ -167,12 +169,14 @@ class Outbox:
 
     async def _keep_telling(self) -> None:
         while True:
+            wait_s = HEARTBEAT_S
             try:
                 await self._sink.tell(self.heartbeat())
             except (TransientError, RefusedError, TooManyError) as exc:
                 self._component.failed(Unsent.UNAVAILABLE, Stage.SENDING)
                 log.warning("a heartbeat was not taken", extra={"error": str(exc)})
-            await self._clock.sleep(HEARTBEAT_S)
+                wait_s = _AGAIN_S
+            await self._clock.sleep(wait_s)
 
     async def _keep_sending(self) -> None:
         attempt = 0
