@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,10 +14,10 @@ from mailstream.ports import free_port
 from pipeline.core.event import partition_of
 from tests.kit import mongod as mongod_kit
 from tests.kit.http_server import serving
-from tests.kit.kafka_read import Read, read_topics
 from tests.kit.mongod import Mongod, refusal
+from tests.kit.node_agent import NodeAgent, agent_of, node_records, sections, values_of
 from tests.kit.node_programs import WildduckApi, ZonemtaApi, sample
-from tests.kit.processes import Program, Service, mailstream, wait_until
+from tests.kit.processes import Program, wait_until
 from tests.kit.programs import promtool, redis_server
 from tests.kit.scrape import Page
 from tests.kit.stand import Stand, stand
@@ -29,60 +26,6 @@ pytestmark = pytest.mark.integration
 
 MONGODB = sample("mongodb.json")
 PASSWORD, TOKEN = "redis-pass-5ecret", "wildduck-token-5ecret"
-
-
-class NodeAgent(Service):
-    """One ``mailstream produce nodes``."""
-
-    def __init__(self, st: Stand) -> None:
-        super().__init__("nodes", mailstream("produce", "nodes", "--config", st.config), st.folder)
-
-    def page(self) -> Page:
-        """Return its metrics."""
-        answer = self.get("/metrics")
-        assert answer is not None
-        assert answer[0] == 200
-        return Page([answer[1]])
-
-    def wait_for_up(self, up: int, down: int = 0) -> Page:
-        """Wait until so many targets are up and down; return the page."""
-
-        def told() -> Page | None:
-            assert self.running, self.said()
-            if self.get("/metrics") is None:
-                return None
-            page = self.page()
-            values = page.values("mailstream_up")
-            return page if (values.count(1), values.count(0)) == (up, down) else None
-
-        return wait_until(told, f"{up} targets are up and {down} down", within_s=40)
-
-
-@contextmanager
-def agent_of(st: Stand) -> Iterator[NodeAgent]:
-    agent = NodeAgent(st)
-    agent.start()
-    try:
-        wait_until(lambda: agent.get("/metrics"), "it answers", within_s=40)
-        yield agent
-    finally:
-        agent.end()
-
-
-def sections(zonemta: list[dict[str, Any]] | None = None, **nodes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "nodes": {"listen": "127.0.0.1:0", "name": "host1", "system": False, **nodes}
-    }
-    return found | ({"zonemta": {"nodes": zonemta}} if zonemta else {})
-
-
-def records(st: Stand) -> list[Read]:
-    return asyncio.run(read_topics(st.bootstrap, [st.topic("raw.node")], st.partitions))
-
-
-def values_of(found: list[Read], what: str) -> list[Mapping[str, float]]:
-    decoded = [json.loads(one.value) for one in found if one.header("feed") == "observation"]
-    return [one["values"] for one in decoded if one["what"] == what]
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +109,7 @@ def test_every_kind_of_target_is_shown_and_written_to_kafka(
         wait_until(lambda: agent.answers("/health"), "observations get through", within_s=30)
         assert agent.stop() == 0
         text = agent.said(1 << 20)
-        found = records(st)
+        found = node_records(st)
     whats = {json.loads(one.value).get("what") for one in found}
     assert whats >= {"system", "processes", "folder", "mongodb", "redis", "wildduck", "zonemta"}
     for one in found:
@@ -306,6 +249,6 @@ def test_observations_posted_to_ingest_arrive_and_the_agent_needs_no_kafka(
 
             wait_until(lambda: acknowledged() >= 3, "observations arrive", within_s=40)
             assert agent.stop() == 0
-        found = records(st)
+        found = node_records(st)
     assert len(values_of(found, "folder")) >= 3
     assert {one.header("origin") for one in found} == {"agent1"}
