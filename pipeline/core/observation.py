@@ -26,6 +26,7 @@ HEARTBEAT: Final = b"heartbeat"
 
 MAX_NUMBER: Final = 1 << 53
 """The largest whole number that every JSON reader keeps exactly."""
+MAX_VALUE: Final = 1e300
 MAX_SERIES: Final = 5_000
 """Most numbers in one observation."""
 _MAX_SERIES_NAME: Final = 512
@@ -38,7 +39,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 Value = (
     Annotated[int, Meta(ge=-MAX_NUMBER, le=MAX_NUMBER)]
-    | Annotated[float, Meta(ge=-1e300, le=1e300)]
+    | Annotated[float, Meta(ge=-MAX_VALUE, le=MAX_VALUE)]
 )
 
 
@@ -90,9 +91,14 @@ def observation(value: Any) -> Observation:
     if not 0 < len(found.values) <= MAX_SERIES:
         raise RecordError(Reason.INVALID_FIELD, f"values: expected 1 to {MAX_SERIES} of them")
     for name in found.values:
-        if len(name) > _MAX_SERIES_NAME or _SERIES.fullmatch(name) is None:
+        if not is_series(name):
             raise RecordError(Reason.INVALID_FIELD, "values: a name is not that of a series")
     return found
+
+
+def is_series(name: str) -> bool:
+    """Tell whether an observation may have a number of that name."""
+    return len(name) <= _MAX_SERIES_NAME and _SERIES.fullmatch(name) is not None
 
 
 def heartbeat(value: Any) -> Heartbeat:

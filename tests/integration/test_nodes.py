@@ -32,8 +32,9 @@ PASSWORD, TOKEN = "redis-pass-5ecret", "wildduck-token-5ecret"
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("redis")
     port = free_port("127.0.0.1")
-    options = f"--port {port} --bind 127.0.0.1 --save '' --requirepass {PASSWORD}".split()
-    program = Program("redis", [redis_server(), *options, "--dir", str(folder)], folder)
+    command = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
+    rights = ["--user", f"mailstream on >{PASSWORD} +info", "--user", "default off"]
+    program = Program("redis", [redis_server(), *command, *rights], folder)
     program.start()
     try:
         wait_until(lambda: "Ready to accept" in program.said(), "redis listens", within_s=20)
@@ -81,7 +82,13 @@ def test_every_kind_of_target_is_shown_and_written_to_kafka(
                 processes=[{"name": "broker", "match": "kafka.Kafka"}, "nothing-like-it"],
                 folders=[{"name": "haraka", "path": str(queue)}],
                 mongodb=[{"name": "db1", "uri": mongod.uri, "zonemta_database": "zone-mta"}],
-                redis=[{"address": f"127.0.0.1:{redis}", "password": PASSWORD}],
+                redis=[
+                    {
+                        "address": f"127.0.0.1:{redis}",
+                        "username": "mailstream",
+                        "password": PASSWORD,
+                    }
+                ],
                 wildduck=[{"url": wildduck_server.url, "token": TOKEN}],
             ),
         ) as st,
@@ -132,8 +139,9 @@ def test_a_hundred_nodes_of_one_cluster_are_polled_by_one_process(
     api.broken = {"mta7"}
     names = [f"mta{number}" for number in range(100)]
     with serving(api.app()) as server:
-        nodes = [{"name": name, "url": f"{server.url}/{name}"} for name in names]
-        nodes.append({"name": "away", "url": f"http://127.0.0.1:{free_port('127.0.0.1')}"})
+        urls = {name: f"{server.url}/{name}" for name in names}
+        urls["away"] = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+        nodes = [{"name": name, "url": url, "interval": "5s"} for name, url in urls.items()]
         with stand(broker, tmp_path, **sections(nodes)) as st, agent_of(st) as agent:
             page = agent.wait_for_up(99, down=2)
             assert page.values("mail_zonemta_queue_messages", state="deferred", zone="default") == [
@@ -144,8 +152,7 @@ def test_a_hundred_nodes_of_one_cluster_are_polled_by_one_process(
             lint(agent)
             api.broken = set()
             agent.wait_for_up(100, down=1)
-            counters = [api.asked[name, "/counter/zone/"] for name in names]
-            assert max(counters) - min(counters) <= 1
+            assert min(api.asked[name, "/counter/zone/"] for name in names) >= 2
 
 
 def lint(agent: NodeAgent) -> None:

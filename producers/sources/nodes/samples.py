@@ -5,13 +5,12 @@ Pure.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pipeline.core.observation import MAX_SERIES, series
+from pipeline.core.observation import MAX_SERIES, MAX_VALUE, is_series, series
 
 GAUGE: Final = "gauge"
 COUNTER: Final = "counter"
@@ -52,16 +51,20 @@ class Sample(NamedTuple):
 
 
 def label(text: str) -> str:
-    """Return *text* as a label may have it: short, on one line, and no address."""
-    return _CONTROL.sub(" ", text[:_LONGEST_VALUE]).replace("@", "(at)")
+    """Return *text* as a label may have it: short, on one line, valid, and no address."""
+    valid = (
+        text[:_LONGEST_VALUE].encode(errors="replace").decode()
+    )  # names of files may be any bytes
+    return _CONTROL.sub(" ", valid).replace("@", "(at)")
 
 
 def values(samples: Iterable[Sample]) -> dict[str, float]:
-    """Return the numbers of an observation: by series, at most as many as one may have."""
+    """Return the numbers of an observation: by series, those and as many as one may have."""
     found: dict[str, float] = {}
     for sample in samples:
-        if math.isfinite(sample.value) and len(found) < MAX_SERIES:
-            found[series(sample.family.name + sample.suffix, dict(sample.labels))] = sample.value
+        name = series(sample.family.name + sample.suffix, dict(sample.labels))
+        if abs(sample.value) <= MAX_VALUE and is_series(name) and len(found) < MAX_SERIES:
+            found[name] = sample.value
     return found
 
 
