@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes
 SUITES := integration or fault
 
-# Tests find promtool whether it is the system's or ours.
+# Tests find promtool and redis-server whether they are the system's or ours.
 export PATH := $(PATH):$(CURDIR)/$(TOOLS)/usr/bin
 
 .PHONY: help
@@ -59,6 +59,11 @@ $(TOOLS)/.promtool: .ci/get-promtool
 	@.ci/get-promtool $(TOOLS)
 	@touch $@
 
+$(TOOLS)/.redis: .ci/get-redis
+	@mkdir -p $(TOOLS)
+	@.ci/get-redis $(TOOLS)
+	@touch $@
+
 # --- the program ------------------------------------------------------------------------------
 
 .PHONY: run
@@ -80,7 +85,7 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/python -m pytest -q -m 'not ($(SUITES))' $(ARGS)
 
 .PHONY: test
-test: check ## All of that, and the tests on a real Kafka with killed processes
+test: check $(TOOLS)/.redis ## All of that, and the tests on a real Kafka with killed processes
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: format

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pipeline.core.gelf import SOURCE as GELF
 from pipeline.kit.listen import same_secret
 from pipeline.kit.settings import SOURCES, ApiKey
 from producers.posting import Sender
@@ -36,8 +35,10 @@ class ApiKeys:
         """Take the configured keys."""
         self._keys = tuple(keys)
 
-    def sender(self, headers: Mapping[str, str]) -> Sender:
-        """Return who sends a request with these *headers*.
+    def sender(self, headers: Mapping[str, str], sources: Sequence[str] = SOURCES) -> Sender:
+        """Return who sends a request with these *headers*, naming one of *sources*.
+
+        Where there is but one source, the headers name none.
 
         Raises:
             WrongKeyError: No key fits.
@@ -45,19 +46,16 @@ class ApiKeys:
             SourceNotAllowedError: The key may not post for it.
         """
         key = self._key(headers)
-        source = headers.get(SOURCE_HEADER, DEFAULT_SOURCE).strip().lower()
-        if source not in SOURCES:
+        source = sources[0]
+        if len(sources) > 1:
+            source = headers.get(SOURCE_HEADER, DEFAULT_SOURCE).strip().lower()
+        if source not in sources:
             raise UnknownSourceError
-        return _sender(key, source)
-
-    def gelf_sender(self, headers: Mapping[str, str]) -> Sender:
-        """Return who sends a request with GELF, which names no source of its own.
-
-        Raises:
-            WrongKeyError: No key fits.
-            SourceNotAllowedError: The key may not post GELF.
-        """
-        return _sender(self._key(headers), GELF)
+        if key is None:
+            return Sender(source, DEFAULT_ORIGIN)
+        if source not in key.sources:
+            raise SourceNotAllowedError
+        return Sender(source, key.name)
 
     def _key(self, headers: Mapping[str, str]) -> ApiKey | None:
         """Return the key of a request; None where none is needed."""
@@ -69,11 +67,3 @@ class ApiKeys:
         if not fitting:
             raise WrongKeyError
         return fitting[0]
-
-
-def _sender(key: ApiKey | None, source: str) -> Sender:
-    if key is None:
-        return Sender(source, DEFAULT_ORIGIN)
-    if source not in key.sources:
-        raise SourceNotAllowedError
-    return Sender(source, key.name)

@@ -1,12 +1,11 @@
 """What the ingest service counts, every label bounded.
 
-For events: received = sent + discarded, where ``unavailable`` counts those that Kafka did not
+For events, observations and heartbeats: received = sent + discarded, where ``unavailable`` counts those that Kafka did not
 acknowledge.  A body that is refused as a whole has no countable events; it is one error.
 """
 
 from __future__ import annotations
 
-from collections import Counter as Multiset
 from enum import StrEnum
 from typing import Final
 
@@ -14,10 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pipeline.core.errors import Reason
 from pipeline.kit.telemetry import ComponentMetrics, Stage
-from producers.gelf.metrics import GelfMetrics
-from producers.gelf.post import GelfPost
 from producers.gelf.records import Drop
-from producers.posting import Posting, Sender
+from producers.posting import Post
 
 _BOUNDS_S: Final = (
     0.001,
@@ -35,6 +32,14 @@ _BOUNDS_S: Final = (
     10.0,
     30.0,
 )
+
+
+class Thing(StrEnum):
+    """What a post holds."""
+
+    EVENTS = "events"
+    OBSERVATIONS = "observations"
+    HEARTBEATS = "heartbeats"
 
 
 class Refusal(StrEnum):
@@ -55,16 +60,18 @@ class IngestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register in *registry*."""
         self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal, *Drop))
-        self._gelf = GelfMetrics(registry, self.component)
-        self._events = Counter(
-            "mailstream_ingest_events_total",
-            "Events acknowledged by Kafka, by source and API key.",
-            ["source", "origin"],
-            registry=registry,
-        )
+        self._acknowledged = {
+            things: Counter(
+                f"mailstream_ingest_{things.value}_total",
+                f"{things.value.capitalize()} acknowledged by Kafka, by source and API key.",
+                ["source", "origin"],
+                registry=registry,
+            )
+            for things in Thing
+        }
         self._rejected = Counter(
             "mailstream_ingest_rejected_events_total",
-            "Events that could not be used, by source and reason.",
+            "Events and observations that could not be used, by source and reason.",
             ["source", "reason"],
             registry=registry,
         )
@@ -115,39 +122,27 @@ class IngestMetrics:
         if redacted:
             self._redacted.inc(redacted)
 
-    def acknowledged(self, posting: Posting, now_ms: int) -> None:
-        """Count the events of a post that Kafka acknowledged."""
-        self._received(posting)
-        if posting.accepted:
-            self.component.sent(posting.accepted)
-            self._events.labels(posting.sender.source, posting.sender.origin).inc(posting.accepted)
+    def acknowledged(self, things: Thing, post: Post, now_ms: int) -> None:
+        """Count what Kafka acknowledged of a post."""
+        self._received(post)
+        if post.written:
+            self.component.sent(post.written)
+            self._acknowledged[things].labels(*post.sender).inc(post.written)
         self.component.succeeded(now_ms)
 
-    def unacknowledged(self, posting: Posting) -> None:
-        """Count the events of a post that Kafka did not acknowledge."""
-        self._received(posting)
-        self.component.discarded(Refusal.UNAVAILABLE, posting.accepted)
+    def unacknowledged(self, post: Post) -> None:
+        """Count what Kafka did not acknowledge of a post."""
+        self._received(post)
+        self.component.discarded(Refusal.UNAVAILABLE, post.written)
         self.component.failed(Refusal.UNAVAILABLE, Stage.SENDING)
-
-    def gelf(self, post: GelfPost, now_ms: int, *, acknowledged: bool) -> None:
-        """Count the messages of a post of GELF, and whether Kafka acknowledged its records."""
-        self._gelf.count(post.haul)
-        written = len(post.haul.records)
-        if not acknowledged:
-            self.component.discarded(Refusal.UNAVAILABLE, written)
-            self.component.failed(Refusal.UNAVAILABLE, Stage.SENDING)
-            return
-        if written:
-            self.component.sent(written)
-            self._events.labels(post.sender.source, post.sender.origin).inc(written)
-        self.component.succeeded(now_ms)
 
     def refused(self, reason: StrEnum) -> None:
         """Count a post that is refused as a whole, before its events are known."""
         self.component.failed(reason, Stage.RECEIVING)
 
-    def _received(self, posting: Posting) -> None:
-        self.component.received(posting.accepted + len(posting.rejected))
-        for reason, count in Multiset(item.error.reason for item in posting.rejected).items():
+    def _received(self, post: Post) -> None:
+        self.component.received(post.written + sum(post.discarded.values()))
+        for reason, count in post.discarded.items():
             self.component.discarded(reason, count)
-            self._rejected.labels(posting.sender.source, reason.value).inc(count)
+        for item in post.rejected:
+            self._rejected.labels(post.sender.source, item.error.reason.value).inc()

@@ -9,7 +9,9 @@ Pure: the time of receipt is a parameter.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 import msgspec
@@ -57,11 +59,39 @@ class Rejection(NamedTuple):
     error: RecordError
 
 
+class Post:
+    """One post on its way to records: what it holds, and what is counted of it."""
+
+    def __init__(self, sender: Sender) -> None:
+        """Begin with nothing."""
+        self.sender = sender
+        self.accepted = 0
+        """What the answer says was taken."""
+        self.rejected: list[Rejection] = []
+        self.is_single = False
+        """Whether it holds one thing, which is refused with a 400 and not in a list."""
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """Return the records by partition, in the order of what was posted."""
+        return ()
+
+    @property
+    def written(self) -> int:
+        """Return how many records there are."""
+        return self.accepted
+
+    @property
+    def discarded(self) -> Mapping[StrEnum, int]:
+        """Return how many things are no records, by reason."""
+        return Counter(item.error.reason for item in self.rejected)
+
+
 class TooManyEventsError(Exception):
     """The batch holds more events or values than one post may."""
 
 
-class Posting:
+class Posting(Post):
     """One post on its way to raw records.
 
     Use: :meth:`take` some events at a time, in order, then :meth:`finish`.
@@ -71,7 +101,7 @@ class Posting:
         self, sender: Sender, names: TopicNames, partitions: int, privacy: Privacy, received_ms: int
     ) -> None:
         """Make records for the raw topic of *sender*'s source."""
-        self.sender = sender
+        super().__init__(sender)
         self._topic = names.of(f"raw.{sender.source}")
         self._partitions = partitions
         self._privacy = privacy
@@ -84,8 +114,6 @@ class Posting:
         self._records: dict[int, list[OutRecord]] = {}
         self._key_ends = 0
         self._plain = True
-        self.rejected: list[Rejection] = []
-        self.accepted = 0
         self.redacted = 0
         """Events that privacy changed."""
 

@@ -20,8 +20,11 @@ class Producer:
     """Of the command, in the log, and as announced."""
     summary: str
     entry: str
-    """``module:function``, imported when it runs: ``async (settings, bootstrap, clock)``."""
+    """``module:function``, imported when it runs: ``async (settings, bootstrap, clock)``; the
+    bootstrap address is empty if it needs no Kafka."""
     is_configured: Callable[[Settings], bool]
+    needs_kafka: Callable[[Settings], bool] = lambda _settings: True
+    """Whether it writes to Kafka itself."""
 
     def serve(self, settings: Settings, bootstrap: str, clock: Clock) -> Awaitable[None]:
         """Run it until SIGTERM or SIGINT.
@@ -55,6 +58,13 @@ PRODUCERS: Final = (
         "Take GELF about mail and logins over UDP and TCP.",
         "producers.sources.gelf.service:serve",
         lambda settings: settings.gelf.is_on,
+    ),
+    Producer(
+        "nodes",
+        "Look at this machine, MongoDB, Redis, WildDuck and ZoneMTA.",
+        "producers.sources.nodes.agent:serve",
+        lambda settings: settings.node_agent is not None,
+        lambda settings: settings.nodes is None or settings.nodes.post_to is None,
     ),
 )
 

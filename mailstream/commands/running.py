@@ -103,7 +103,8 @@ def _run_producer(producer: Producer) -> None:
     given = settings()
 
     async def serve() -> None:
-        await producer.serve(given, bootstrap_of(given), SystemClock())
+        bootstrap = bootstrap_of(given) if producer.needs_kafka(given) else ""
+        await producer.serve(given, bootstrap, SystemClock())
 
     uvloop.run(serve())
 

@@ -26,6 +26,7 @@ from pipeline.kit.settings_base import (
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
+from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -41,6 +42,12 @@ HASH_KEY_VARIABLE: Final = "MAILSTREAM_HASH_KEY"
 
 SOURCES: Final = ("zonemta", "haraka")
 """Sources that hook events may name."""
+
+SENDERS: Final = (*SOURCES, "nodes")
+"""Sources that heartbeats and observations may name: those of events, and node agents."""
+
+KEY_SOURCES: Final = (*SENDERS, "gelf")
+"""Sources that a key may be for."""
 
 _WINDOW: Final = "a window of at most 24h: a multiple of 10s up to 5m, of 1m up to 1h, of 5m above"
 _PREFIX: Final = (
@@ -163,8 +170,8 @@ class ApiKey(Section):
 
     name: Name = Field(description="The `origin` of the events posted with it.")
     key: HeaderSecret = Field(description="What the sender puts into the header `X-API-Key`.")
-    sources: Items[Literal["zonemta", "haraka", "gelf"]] = Field(
-        default=(*SOURCES, "gelf"), min_length=1, description="Sources that it may post for."
+    sources: Items[Literal["zonemta", "haraka", "nodes", "gelf"]] = Field(
+        default=KEY_SOURCES, min_length=1, description="Sources that it may post for."
     )
 
     @model_validator(mode="before")
@@ -275,6 +282,19 @@ class Settings(Section):
     expected_origins: Items[Name] = Field(
         default=(), description="Origins whose silence must show in the metrics."
     )
+    nodes: NodesSettings | None = Field(
+        default=None, description="The node agent on this machine; null: off."
+    )
+    zonemta: ZonemtaSettings | None = Field(
+        default=None, description="ZoneMTA nodes that the node agent polls; null: none."
+    )
+
+    @property
+    def node_agent(self) -> NodesSettings | None:
+        """Return what the node agent has to do beside polling ZoneMTA; None: it is off."""
+        if self.nodes is None and self.zonemta is not None:
+            return WITHOUT_SYSTEM
+        return self.nodes
 
     def retention_ms(self, topic: Topic) -> int:
         """Return how long *topic*, which is not compacted, keeps its records: as configured, else as declared."""

@@ -11,7 +11,9 @@ from pydantic import SecretStr
 from pipeline.core.pane import HOUR_MS
 from pipeline.core.topics import TOPIC
 from pipeline.kit.settings import Settings
+from pipeline.kit.settings_checks_nodes import node_mistakes
 from pipeline.kit.settings_listeners import Opening, openings
+from pipeline.kit.settings_nodes import cafiles
 from pipeline.kit.values import Address, duration_text, is_open
 
 _SHORT_SECRET: Final = 16
@@ -51,10 +53,10 @@ def _listeners(settings: Settings) -> Iterator[Conflict]:
 
 
 def _listener(opening: Opening) -> Iterator[Conflict]:
-    name, section, credentials, has_credentials = opening
-    credentials = credentials if "." in credentials else f"{name}.{credentials}"
+    name, section = opening.section, opening.listener
+    credentials = opening.credentials_key
     keys = (f"{name}.listen", credentials, f"{name}.allow")
-    if is_open(section.listen, section.allow, has_credentials=has_credentials):
+    if is_open(section.listen, section.allow, has_credentials=opening.has_credentials):
         yield Conflict(
             keys,
             f"others can reach this address: expected {credentials} or {name}.allow, "
@@ -187,6 +189,12 @@ def _retention(settings: Settings) -> Iterator[Conflict]:
         )
 
 
+def _nodes(settings: Settings) -> Iterator[Conflict]:
+    for keys, sentence in node_mistakes(settings):
+        yield Conflict(keys, sentence)
+    yield from _files(cafiles(settings.nodes, settings.zonemta))
+
+
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _data_dir,
     _kafka,
@@ -195,6 +203,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _api_keys,
     _cpanel,
     _retention,
+    _nodes,
 )
 
 

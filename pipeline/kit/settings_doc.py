@@ -24,6 +24,7 @@ from pipeline.kit.settings_shape import (
     kind_in,
     model_at,
     model_in,
+    optional_section,
 )
 
 _WIDTH: Final = 96
@@ -38,6 +39,10 @@ _HEADING: Final = """\
 Every key with its default.  ${NAME} and ${NAME:-default} in a value stand for an environment
 variable, $${ for a plain ${.  Instead of a secret x, x_file may name a file that holds it.
 Durations are 500ms, 10s, 5m, 24h, 7d; sizes are bytes; port 0 is any free one."""
+
+
+OPTIONAL: Final = "section or null"
+"""The type of a section that may be absent; its keys count only where it is there."""
 
 
 class Option(NamedTuple):
@@ -61,7 +66,10 @@ def options(model: type[BaseModel] = Settings, place: Place = ()) -> Iterator[Op
         key = dotted(at)
         default = _DEFAULTS_AS_WRITTEN.get(key, _default(model, name))
         yield Option(key, _type_of(info), default, info.description or "")
-        if below is not None:
+        optional = optional_section(info.annotation)
+        if optional is not None:
+            yield from options(optional, at)
+        elif below is not None:
             yield from options(below, (*at[:-1], f"{name}[]"))
 
 
@@ -76,6 +84,8 @@ def _default(model: type[BaseModel], name: str) -> Any:
 def _type_of(info: FieldInfo) -> str:
     if is_secret(info.annotation):
         return "secret"
+    if optional_section(info.annotation) is not None:
+        return OPTIONAL
     word = _word(info.annotation, info)
     return f"{word} or null" if type(None) in get_args(info.annotation) else word
 
@@ -119,10 +129,13 @@ def example() -> str:
     """Return a configuration file of all defaults, with comments, that loads as it is."""
     lines = [*_comment(_HEADING, ""), ""]
     section = ""
+    absent: tuple[str, ...] = ()
     for option in options():
         above, _, name = option.key.rpartition(".")
-        if "[]" in above:
+        if "[]" in above or option.key.startswith(absent):
             continue
+        if option.type == OPTIONAL:
+            absent = (*absent, f"{option.key}.")
         if above != section:
             lines += ["", *_opened(above)]
             section = above

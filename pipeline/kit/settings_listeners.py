@@ -16,8 +16,14 @@ class Opening(NamedTuple):
     """Its key in the configuration."""
     listener: Listener
     credentials: str
-    """The key of what lets strangers in: within the section, or dotted where it is another's."""
+    """The key of what lets strangers in: of this section, or with a dot of another."""
     has_credentials: bool
+
+    @property
+    def credentials_key(self) -> str:
+        """Return the whole key of the credentials."""
+        key = self.credentials
+        return key if "." in key else f"{self.section}.{key}"
 
 
 def openings(settings: Settings) -> Iterator[Opening]:
@@ -30,3 +36,5 @@ def openings(settings: Settings) -> Iterator[Opening]:
         yield Opening("cpanel", settings.cpanel, "metrics.password", has_password)
     if gelf.is_on:
         yield Opening("gelf", gelf, "metrics.password", has_password)
+    if settings.node_agent is not None:
+        yield Opening("nodes", settings.node_agent, "metrics.password", has_password)

@@ -244,6 +244,9 @@ def _validated(reading: _Reading, tree: dict[str, Any]) -> Settings:
         except ValidationError as exc:
             errors = exc.errors(include_url=False)
         for error in [error for error in errors if not _retyped(reading, tree, error)]:
+            if error["type"] == "missing" and error["loc"] in reading.dropped:
+                reading.drop(tree, error["loc"][:-1])  # its section can do nothing without it
+                continue
             place, sentence = mistake_of(Settings, error)
             # A list that is short because its items were dropped is no mistake of its own.
             if error["type"] != "too_short" or all(one[: len(place)] != place for one in wrong):

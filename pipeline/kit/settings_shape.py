@@ -32,6 +32,14 @@ def is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+def optional_section(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a section that may be absent (``Model | None``), or None."""
+    parts = get_args(annotation)
+    if len(parts) != 2 or type(None) not in parts:
+        return None
+    return next((part for part in parts if is_section(part) and part is not type(None)), None)
+
+
 def model_in(annotation: Any) -> type[BaseModel] | None:
     """Return the model that the annotation is, or is a list of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -89,7 +97,10 @@ def all_keys(model: type[BaseModel], place: Place = ()) -> Iterator[Place]:
     for name in keys_of(model):
         yield (*place, name)
         info = model.model_fields.get(name)
-        if info is not None and is_section(info.annotation):
+        if info is None:
+            continue
+        below = optional_section(info.annotation)
+        if is_section(info.annotation):
             below = model_in(info.annotation)
-            if below is not None:
-                yield from all_keys(below, (*place, name))
+        if below is not None:
+            yield from all_keys(below, (*place, name))

@@ -6,30 +6,41 @@ and of each message's place in it, where the message has no queue id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Final
 
 import orjson
 import xxhash
 
-from producers.gelf.records import Haul, RecordMaker
-from producers.posting import Rejection, Sender, TooManyEventsError
+from pipeline.core.batch import Output
+from pipeline.kit.settings import TopicSettings
+from producers.appender import by_partition
+from producers.gelf.records import TOPIC, Haul, RecordMaker
+from producers.posting import Post, Rejection, Sender, TooManyEventsError
 
 _LINE_END: Final = b"\n"
 
 
-class GelfPost:
+class GelfPost(Post):
     """One post on its way to raw records: let :meth:`take` run to its end."""
 
     def __init__(
-        self, body: bytes, sender: Sender, received_ms: int, maker: RecordMaker, most: int
+        self,
+        body: bytes,
+        sender: Sender,
+        received_ms: int,
+        maker: RecordMaker,
+        most: int,
+        topics: TopicSettings,
     ) -> None:
         """Make records of up to *most* messages of *body* with *maker*.
 
         Raises:
             TooManyEventsError: It holds more.
         """
-        self.sender = sender
+        super().__init__(sender)
+        self._topics = topics
         self._received_ms = received_ms
         self._maker = maker
         self._occurrence = f"{sender.origin} {xxhash.xxh3_128_hexdigest(body)}"
@@ -41,7 +52,22 @@ class GelfPost:
             self._messages = [line for line in map(bytes.strip, body.split(_LINE_END)) if line]
         self.is_single = len(self._messages) == 1
         self.haul = Haul()
-        self.rejected: list[Rejection] = []
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """Return the records by partition."""
+        topics = self._topics
+        return by_partition(self.haul.records, topics.names.of(TOPIC), topics.partitions)
+
+    @property
+    def written(self) -> int:
+        """Return how many records there are: noise makes none."""
+        return len(self.haul.records)
+
+    @property
+    def discarded(self) -> Mapping[StrEnum, int]:
+        """Return how many messages are no records, by reason."""
+        return self.haul.discarded
 
     def take(self, at_once: int) -> Iterator[None]:
         """Turn the messages into records or rejections, and yield after so many *at_once*."""
@@ -50,7 +76,9 @@ class GelfPost:
             error = self._maker.take(
                 message, self.sender.origin, occurrence, self._received_ms, self.haul
             )
-            if error is not None:
+            if error is None:
+                self.accepted += 1
+            else:
                 self.rejected.append(Rejection(place, error))
             if place % at_once == at_once - 1:
                 yield

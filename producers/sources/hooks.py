@@ -1,4 +1,4 @@
-"""Hook events, and GELF, over HTTP: what plugins post (see ``docs/ingest.md``).
+"""The ingest service: events, heartbeats and observations over HTTP (see ``docs/ingest.md``).
 
 A post is answered with 202 only after Kafka has acknowledged its events.  Whoever gets any other
 answer, or none, still has them: posting again is harmless, because the same event has the same id.
@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final
 
-import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from pipeline.core.errors import Reason, RecordError, TransientError
+from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent
 from pipeline.kit import listen, service
 from pipeline.kit.clock import Clock
@@ -25,23 +24,15 @@ from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
-from producers.api_keys import ApiKeys, SourceNotAllowedError, UnknownSourceError, WrongKeyError
-from producers.appender import ACK_DEADLINE_S, Appender, by_partition
-from producers.disk import DiskSpace
-from producers.gelf.post import GelfPost
-from producers.gelf.records import TOPIC
-from producers.gelf.setup import record_maker, user_names
-from producers.ingest_metrics import IngestMetrics, Refusal
-from producers.posting import (
-    Posting,
-    Rejection,
-    Sender,
-    TooManyEventsError,
-    decode_batch,
-    decode_one,
-)
+from producers import node_records
+from producers.appender import ACK_DEADLINE_S, Appender
+from producers.gelf.records import TOPIC as GELF_TOPIC
+from producers.gelf.route import GelfRoute
+from producers.ingest_metrics import IngestMetrics, Thing
+from producers.intake import Intake, Route
+from producers.node_routes import NodeRoutes, SenderCollector
+from producers.posting import Posting, Sender, decode_batch, decode_one
 from producers.privacy import Privacy
-from producers.request_body import BodyReader, EncodingError, SlowClientError, TooLargeError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +43,6 @@ GELF: Final = "/gelf"
 HEALTH: Final = "/health"
 METRICS: Final = "/metrics"
 
-_RETRY_AFTER_S: Final = 5
 _SLICE: Final = 250
 """Events prepared before a look at the clock: about 2 ms, much longer if replies are hostile."""
 _TURN_S: Final = 0.01
@@ -60,29 +50,6 @@ _TURN_S: Final = 0.01
 _DRAIN_S: Final = ACK_DEADLINE_S + 1.0
 """How long a stop waits for answers."""
 _CLOSE_S: Final = 1.0
-
-
-class _Answer(NamedTuple):
-    """What a refused post is answered."""
-
-    status: int
-    reason: StrEnum
-    detail: str
-
-
-_REFUSALS: Final[dict[type[Exception], _Answer]] = {
-    WrongKeyError: _Answer(401, Refusal.UNAUTHORIZED, "X-API-Key is missing or unknown."),
-    SourceNotAllowedError: _Answer(403, Refusal.FORBIDDEN, "The key may not post for this source."),
-    UnknownSourceError: _Answer(
-        400, Refusal.UNKNOWN_SOURCE, f"X-Source is not one of {', '.join(SOURCES)}."
-    ),
-    SlowClientError: _Answer(408, Refusal.SLOW, "The body did not arrive in time."),
-    TooLargeError: _Answer(413, Reason.TOO_LARGE, "The body is too large."),
-    TooManyEventsError: _Answer(413, Reason.TOO_LARGE, "The batch has too many events or values."),
-    EncodingError: _Answer(
-        415, Refusal.UNSUPPORTED, "Content-Encoding is neither gzip nor absent."
-    ),
-}
 
 
 class Ingest:
@@ -103,27 +70,27 @@ class Ingest:
         self._settings = settings
         self._appender = appender
         self._clock = clock
-        self._keys = ApiKeys(ingest.api_keys)
-        self._reader = BodyReader(
-            max_body=ingest.max_body_bytes,
-            max_inflated=ingest.max_inflated_bytes,
-            max_reading=ingest.buffer_bytes,
-        )
         self._privacy = Privacy(
             privacy_key(settings),
             keep_recipients=privacy.keep_recipients,
             pseudonymise=privacy.pseudonymise,
         )
-        local = settings.kafka.bootstrap_servers is None
-        self._disk = DiskSpace(settings.data_dir if local else None, clock)
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
-        self.user_names = user_names(settings, self._registry, clock)
+        gelf = GelfRoute(settings, clock, self._registry, self._metrics)
+        self.user_names = gelf.user_names
         """A part of its own, if there is one: it must run beside this one."""
-        self._maker = record_maker(settings, self.user_names)
+        self._intake = Intake(settings, appender, clock, self._metrics)
+        self._routes = (
+            Route(ONE, Thing.EVENTS, self._one),
+            Route(BATCH, Thing.EVENTS, self._batch, batch=True),
+            *gelf.routes(),
+            *NodeRoutes(settings, self._intake, clock).routes(),
+        )
+        self._registry.register(SenderCollector(self._intake.numbers, clock))
         self._metrics.buffer_limit_bytes.set(appender.buffer_limit)
         self._metrics.buffer_bytes.set_function(lambda: appender.buffer_bytes)
-        self._metrics.reading_bytes.set_function(lambda: self._reader.reading)
+        self._metrics.reading_bytes.set_function(lambda: self._intake.reading)
         self._site: listen.Site | None = None
         self._open = 0
         self._stopping: asyncio.Future[None] | None = None
@@ -167,15 +134,14 @@ class Ingest:
             ingest.allow,
             metrics.username,
             metrics.password,
-            open_paths=frozenset({ONE, BATCH, GELF, HEALTH}),
+            open_paths=frozenset({HEALTH, *(route.path for route in self._routes)}),
         )
         app = web.Application(
             middlewares=[self._measured(), *listen.middlewares(guard)],
             client_max_size=ingest.max_body_bytes,
         )
-        app.router.add_post(ONE, self._take_one)
-        app.router.add_post(BATCH, self._take_batch)
-        app.router.add_post(GELF, self._take_gelf)
+        for route in self._routes:
+            app.router.add_post(route.path, partial(self._take, route))
         app.router.add_get(HEALTH, self._tell_health)
         app.router.add_get(METRICS, self._tell_metrics)
         return app
@@ -204,78 +170,14 @@ class Ingest:
 
         return measured
 
-    async def _take_one(self, request: web.Request) -> web.Response:
-        return await self._take(request, batch=False)
+    async def _take(self, route: Route, request: web.Request) -> web.Response:
+        return await self._intake.take(request, route)
 
-    async def _take_batch(self, request: web.Request) -> web.Response:
-        return await self._take(request, batch=True)
+    async def _one(self, body: bytes, sender: Sender) -> Posting:
+        return await self._prepared(body, sender, batch=False)
 
-    async def _take(self, request: web.Request, *, batch: bool) -> web.Response:
-        try:
-            sender = self._keys.sender(request.headers)
-            self._require_room()
-            if request.content_type != "application/json":
-                return self._refused(
-                    _Answer(415, Refusal.UNSUPPORTED, "Expected Content-Type: application/json.")
-                )
-            posting = await self._read(request, sender, batch=batch)
-        except TransientError as exc:
-            return self._unavailable(exc)
-        except RecordError as exc:
-            return self._refused(_Answer(400, exc.reason, exc.detail))
-        except tuple(_REFUSALS) as exc:
-            return self._refused(_REFUSALS[type(exc)])
-        return await self._write(posting, batch=batch)
-
-    async def _take_gelf(self, request: web.Request) -> web.Response:
-        try:
-            sender = self._keys.gelf_sender(request.headers)
-            self._require_room()
-            async with self._reader.body(request) as body:
-                self._require_room()  # it may have waited for its turn
-                post = GelfPost(
-                    body,
-                    sender,
-                    self._clock.now_ms(),
-                    self._maker,
-                    self._settings.ingest.max_batch_events,
-                )
-                for _turn in post.take(_SLICE):
-                    await asyncio.sleep(0)
-        except TransientError as exc:
-            return self._unavailable(exc)
-        except RecordError as exc:
-            return self._refused(_Answer(400, exc.reason, exc.detail))
-        except tuple(_REFUSALS) as exc:
-            return self._refused(_REFUSALS[type(exc)])
-        return await self._write_gelf(post)
-
-    async def _write_gelf(self, post: GelfPost) -> web.Response:
-        topics = self._settings.topics
-        outputs = by_partition(post.haul.records, topics.names.of(TOPIC), topics.partitions)
-        try:
-            if outputs:
-                await self._appender.append(outputs)
-        except TransientError as exc:
-            self._metrics.gelf(post, self._clock.now_ms(), acknowledged=False)
-            return self._unavailable(exc)
-        self._metrics.gelf(post, self._clock.now_ms(), acknowledged=True)
-        if post.is_single and post.rejected:
-            error = post.rejected[0].error
-            return listen.error_response(400, error.reason.value, error.detail)
-        return _accepted(post.haul.received - len(post.rejected), post.rejected)
-
-    def _require_room(self) -> None:
-        if self._appender.trouble is not None:
-            raise TransientError(self._appender.trouble)
-        if self._disk.is_full():
-            raise TransientError("less than 3 % of the local broker's disk is free")
-
-    async def _read(self, request: web.Request, sender: Sender, *, batch: bool) -> Posting:
-        """Return the events of a request as records; its body is let go before they are written."""
-        async with self._reader.body(request) as body:
-            self._require_room()  # it may have waited for its turn
-            return await self._prepared(body, sender, batch=batch)
+    async def _batch(self, body: bytes, sender: Sender) -> Posting:
+        return await self._prepared(body, sender, batch=True)
 
     async def _prepared(self, body: bytes, sender: Sender, *, batch: bool) -> Posting:
         events: Sequence[PostedEvent | RecordError]
@@ -297,35 +199,10 @@ class Ingest:
         self._metrics.dropped(sender, unknown_fields=unknown, redacted=posting.redacted)
         return posting
 
-    async def _write(self, posting: Posting, *, batch: bool) -> web.Response:
-        try:
-            if posting.accepted:
-                await self._appender.append(posting.outputs)
-        except TransientError as exc:
-            self._metrics.unacknowledged(posting)
-            return self._unavailable(exc)
-        self._metrics.acknowledged(posting, self._clock.now_ms())
-        if not batch and posting.rejected:
-            error = posting.rejected[0].error
-            return listen.error_response(400, error.reason.value, error.detail)
-        return _accepted(posting.accepted, posting.rejected)
-
-    def _refused(self, answer: _Answer) -> web.Response:
-        self._metrics.refused(answer.reason)
-        return listen.error_response(answer.status, answer.reason.value, answer.detail)
-
-    def _unavailable(self, error: TransientError) -> web.Response:
-        retry_after = max(1, round(error.retry_after_s or _RETRY_AFTER_S))
-        return listen.error_response(
-            503, Refusal.UNAVAILABLE.value, str(error), {"Retry-After": str(retry_after)}
-        )
-
     async def _tell_health(self, _: web.Request) -> web.Response:
-        trouble = self._appender.trouble
+        trouble = self._intake.trouble
         if trouble is None and not self._appender.reachable:
             trouble = "Kafka does not answer"
-        if trouble is None and self._disk.is_full():
-            trouble = "less than 3 % of the local broker's disk is free"
         state = {
             "status": "ok" if trouble is None else "unavailable",
             "kafka": "reachable" if self._appender.reachable else "away",
@@ -338,12 +215,6 @@ class Ingest:
     async def _tell_metrics(self, request: web.Request) -> web.Response:
         text, content_type = scrape(self._registry, request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
-
-
-def _accepted(accepted: int, rejections: Sequence[Rejection]) -> web.Response:
-    rejected = [{"index": item.place, "error": str(item.error)} for item in rejections]
-    answer = orjson.dumps({"accepted": accepted, "rejected": rejected})
-    return web.Response(status=202, body=answer, content_type="application/json")
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
@@ -361,7 +232,11 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
     names, partitions = settings.topics.names, settings.topics.partitions
     appender = Appender(
         client_options(settings.kafka, bootstrap),
-        [*(names.of(f"raw.{source}") for source in SOURCES), names.of(TOPIC)],
+        [
+            *(names.of(f"raw.{source}") for source in SOURCES),
+            names.of(GELF_TOPIC),
+            names.of(node_records.TOPIC),
+        ],
         partitions,
         clock,
         buffer_bytes=settings.ingest.buffer_bytes,

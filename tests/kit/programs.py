@@ -19,3 +19,15 @@ def promtool() -> str:
     if found is None:
         raise FileNotFoundError("promtool is not here: `make test` fetches it")
     return found
+
+
+def redis_server() -> str:
+    """Return where redis-server is: the system's, else what ``make`` unpacked.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    found = shutil.which("redis-server") or shutil.which("redis-server", path=str(_TOOLS))
+    if found is None:
+        raise FileNotFoundError("redis-server is not here: `make test` fetches it")
+    return found

@@ -134,7 +134,7 @@ def test_code_gives_durations_in_milliseconds() -> None:
         ("topics: {retention: {event: 1d}}", "topics.retention.event: unknown key; the nearest known key is topics.retention.events"),
         ("ingest: {api_keys: [{name: a, key: b, keys: c}]}", "ingest.api_keys[0].keys: unknown key; the nearest known key is ingest.api_keys[0].key"),
         ("ingest: {api_keys: [{key: abc}]}", "ingest.api_keys[0].name: is missing"),
-        ("ingest: {api_keys: [{name: a, key: b, sources: [x]}]}", "ingest.api_keys[0].sources[0]: expected zonemta, haraka or gelf"),
+        ("ingest: {api_keys: [{name: a, key: b, sources: [x]}]}", "ingest.api_keys[0].sources[0]: expected zonemta, haraka, nodes or gelf"),
         ("topics: {partitions: 0}", "topics.partitions: expected a whole number of 1 or more"),
         ("topics: {partitions: 4.0}", "topics.partitions: expected a whole number"),
         ("topics: {partitions: '4'}", "topics.partitions: expected a whole number"),
