@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pipeline.core.errors import Reason
 from pipeline.kit.telemetry import ComponentMetrics, Stage
 from producers.gelf.records import Drop
-from producers.posting import Post
+from producers.posting import Post, Sender
 
 _BOUNDS_S: Final = (
     0.001,
