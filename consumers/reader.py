@@ -24,7 +24,7 @@ from aiokafka.errors import (
 
 from consumers.start import Start, first_offset
 from pipeline.core.errors import ConfigError, FencedError, TransientError
-from pipeline.kit.clients import heed_group_errors, stop_consumer
+from pipeline.kit.clients import heed_group_errors, partitions_of, stop_consumer
 from pipeline.kit.clock import Clock
 from pipeline.kit.closing import close_within
 from pipeline.kit.connections import heed_closed_connections
@@ -116,8 +116,8 @@ class Reader:
         await check_broker(client, options.client["bootstrap_servers"])
         consumer = self._consumer = self._made(client)
         await consumer.start()
-        # All topics: to ask for one by name may create it, where brokers auto-create.
-        if options.topic in await consumer.topics():
+        numbers = await partitions_of(consumer, options.topic)
+        if numbers:
             self._was_there = True
         elif self._was_there:
             raise TransientError(f"Kafka does not show the topic {options.topic}")
@@ -125,7 +125,7 @@ class Reader:
             raise ConfigError(
                 [f"there is no topic {options.topic}: `mailstream topics create` makes it"]
             )
-        await self._take(consumer)
+        self._take(consumer, numbers)
 
     async def read(self) -> Records:
         """Return the next records, however long they are in coming, and whatever Kafka does.
@@ -193,13 +193,12 @@ class Reader:
             metadata_max_age_ms=30_000,
         )
 
-    async def _take(self, consumer: AIOKafkaConsumer) -> None:
+    def _take(self, consumer: AIOKafkaConsumer, numbers: Collection[int]) -> None:
         topic = self._options.topic
         if self._options.group is not None:
             heed_group_errors(consumer._coordinator)  # noqa: SLF001  the kit's remedy asks for it
             consumer.subscribe([topic], listener=_Listener(self))
             return
-        numbers = consumer.partitions_for_topic(topic) or ()
         self._assigned = {TopicPartition(topic, number) for number in numbers}
         consumer.assign(sorted(self._assigned))
 
