@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from consumers.filters import Predicate
+from consumers.place import Place
 from consumers.reader import Reader, ReaderOptions
 from consumers.start import Now, Start
 from pipeline.core.event import MailEvent
@@ -33,14 +34,6 @@ log = logging.getLogger(__name__)
 
 _NOW: Final = Now()
 _decode: Final = msgspec.json.Decoder(MailEvent).decode
-
-
-class Place(NamedTuple):
-    """Where a record is; unique for ever as long as the topic is not made anew."""
-
-    topic: str
-    partition: int
-    offset: int
 
 
 class Placed(NamedTuple):

@@ -13,10 +13,12 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from consumers.filters import having
+from consumers.place import Place
 from consumers.start import Beginning, Now, Offsets, Since
-from consumers.subscribe import Place, Placed, subscribe, subscribe_batches
+from consumers.subscribe import Placed, subscribe, subscribe_batches
 from pipeline.core.errors import ConfigError, TransientError
 from tests.kit.event_log import EventLog, encode, event_log, numbered
+from tests.kit.steps import until
 
 pytestmark = pytest.mark.integration
 
@@ -73,7 +75,7 @@ def test_every_committed_event_comes_once_with_its_place_in_the_order_of_its_par
 def test_only_wanted_events_come_singly_or_in_batches(log: EventLog) -> None:
     async def read() -> tuple[list[Placed], list[Placed]]:
         await log.write([*numbered(0, 40, source="zonemta"), *numbered(40, 40, source="haraka")])
-        wanted = {"where": having(source="haraka"), "start": BEGINNING}
+        wanted: dict[str, Any] = {"where": having(source="haraka"), "start": BEGINNING}
         async with aclosing(subscribe(log.settings, log.bootstrap, **wanted)) as events:
             singly = await some(events, 40)
         batched: list[Placed] = []
@@ -117,7 +119,7 @@ def test_now_a_time_and_offsets_are_places_to_start(log: EventLog) -> None:
 
 
 def test_a_group_goes_on_after_what_was_handled_and_repeats_what_was_not(log: EventLog) -> None:
-    options = {"group": f"{log.settings.topics.prefix}g", "start": BEGINNING}
+    options: dict[str, Any] = {"group": f"{log.settings.topics.prefix}g", "start": BEGINNING}
 
     async def read() -> None:
         await log.write(numbered(0, 30))
@@ -183,7 +185,7 @@ async def _until_committed(log: EventLog, group: str) -> None:
     await admin.start()
     try:
         async with asyncio.timeout(SOON_S):
-            while len(await admin.list_consumer_group_offsets(group)) < log.partitions:
+            while len(await admin.list_consumer_group_offsets(group)) < log.partitions:  # noqa: ASYNC110  Kafka tells nobody
                 await asyncio.sleep(0.05)
     finally:
         await admin.close()
@@ -214,8 +216,7 @@ def test_members_share_the_partitions_and_together_skip_nothing(log: EventLog) -
                 # the last ones once both have a share
                 while number == 390 and not partitions[1]:
                     await log.write(numbered(0, 10))
-            while not wanted <= seen:
-                await asyncio.sleep(0.05)
+        await until(lambda: wanted <= seen, SOON_S)
         for task in members:
             task.cancel()
         await asyncio.gather(*members, return_exceptions=True)
