@@ -210,7 +210,7 @@ def _check_calls(tree: ast.Expr) -> None:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
         if name not in FUNCTIONS:
             raise ExpressionError(f"the functions are {', '.join(FUNCTIONS)}")
-        if len(node.args) != _ARGUMENTS[name] or node.keywords:
+        if len(node.args) != _ARGUMENTS[name]:
             raise ExpressionError(f"{name} takes {_ARGUMENTS[name]} values")
         if name == "matches":
             _check_pattern(node.args[1])

@@ -8,7 +8,7 @@ import re
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,17 @@ def mail(number: int, kind: str) -> MailEvent:
     )
 
 
+@contextmanager
+def started(*programs: Program) -> Iterator[None]:
+    try:
+        for one in programs:
+            one.start()
+        yield
+    finally:
+        for one in programs:
+            one.end()
+
+
 def said(running: Program, what: str) -> bool:
     assert running.running, running.said()
     return what in running.said()
@@ -64,16 +75,15 @@ def test_every_example_is_in_the_document_and_tested_here() -> None:
 
 def test_bounces_are_printed_as_they_happen(log: EventLog, tmp_path: Path) -> None:
     running = program("bounces.py", log, tmp_path)
-    running.start()
     numbers = iter(range(10_000))
 
     def printed() -> bool:
         asyncio.run(log.write([mail(next(numbers), kind) for kind in ("bounced", "delivered")]))
         return said(running, "alice@example.com gmail.com 552 5.2.2 full\n")
 
-    wait_until(printed, "a bounce is printed", within_s=WITHIN_S)
-    assert "gmail.com -" not in running.said()
-    running.end()
+    with started(running):
+        wait_until(printed, "a bounce is printed", within_s=WITHIN_S)
+        assert "gmail.com -" not in running.said()
 
 
 def test_events_are_stored_once_by_processes_that_share_the_work(
@@ -81,8 +91,7 @@ def test_events_are_stored_once_by_processes_that_share_the_work(
 ) -> None:
     file = tmp_path / "events.sqlite"
     asyncio.run(log.write([mail(number, "delivered") for number in range(200)]))
-    first = program("store.py", log, tmp_path, file)
-    first.start()
+    first, second = (program("store.py", log, tmp_path, file) for _ in range(2))
 
     def stored() -> int:
         if not file.exists():
@@ -92,20 +101,20 @@ def test_events_are_stored_once_by_processes_that_share_the_work(
                 return 0
             return int(database.execute("SELECT count(*) FROM events").fetchone()[0])
 
-    wait_until(lambda: stored() == 200, "all are stored", within_s=WITHIN_S)
-    first.kill()
-    asyncio.run(log.write([mail(number, "delivered") for number in range(200, 300)]))
-    first.start()
-    wait_until(lambda: stored() == 300, "the rest is stored", within_s=WITHIN_S)
-    first.end()
+    with started(first):
+        wait_until(lambda: stored() == 200, "all are stored", within_s=WITHIN_S)
+        with started(second):
+            asyncio.run(log.write([mail(number, "delivered") for number in range(200, 300)]))
+            wait_until(lambda: stored() == 300, "the rest is stored", within_s=WITHIN_S)
+            assert first.running, first.said()
+            assert second.running, second.said()
 
 
 def test_failures_of_the_last_hour_are_counted(log: EventLog, tmp_path: Path) -> None:
     kinds = ["bounced", "delivered", "bounced", "bounced"]
     asyncio.run(log.write([mail(number, kind) for number, kind in enumerate(kinds)]))
     running = program("failures.py", log, tmp_path)
-    running.start()
-    wait_until(
-        lambda: said(running, "google mailbox_full 3\n"), "they are counted", within_s=WITHIN_S
-    )
-    running.end()
+    with started(running):
+        wait_until(
+            lambda: said(running, "google mailbox_full 3\n"), "they are counted", within_s=WITHIN_S
+        )
