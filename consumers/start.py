@@ -32,7 +32,10 @@ class Since:
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """At an offset per partition; a partition that is not named is read from its beginning."""
+    """At an offset per partition.
+
+    A partition that is not named, or does not reach the offset, is read from its beginning.
+    """
 
     by_partition: Mapping[int, int]
 

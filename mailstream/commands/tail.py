@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import aclosing, suppress
@@ -69,8 +71,12 @@ def tail(where: Predicate | None, source: str | None, since: int | None, count: 
         return (of_source is None or of_source(event)) and (where is None or where(event))
 
     start = Now() if since is None else Since(SystemClock().now_ms() - since)
-    with suppress(KeyboardInterrupt):  # the usual way to end it
+    try:
         asyncio.run(_follow(given, bootstrap, wanted, start, count, _show()))
+    except KeyboardInterrupt:
+        pass  # the usual way to end it
+    except asyncio.CancelledError as exc:
+        raise BrokenPipeError from exc
 
 
 async def _follow(
@@ -84,12 +90,27 @@ async def _follow(
     from consumers.subscribe import subscribe
 
     shown = 0
+    _end_with_reader()
     async with aclosing(subscribe(given, bootstrap, where=wanted, start=start)) as events:
         async for event, _place in events:
             show(event)
             shown += 1
             if shown == count:
                 break
+
+
+def _end_with_reader() -> None:
+    """Cancel the running task when nobody reads standard output any more, if that is a pipe.
+
+    Else that would show with the next event, which may be long in coming.
+    """
+    task = asyncio.current_task()
+    with suppress(OSError):  # a stream of a test's has no number
+        number = sys.stdout.fileno()
+        if task is not None and stat.S_ISFIFO(os.fstat(number).st_mode):
+            # The writing end of a pipe is only ever "readable" when it is broken.
+            loop = asyncio.get_running_loop()
+            loop.add_reader(number, lambda: (loop.remove_reader(number), task.cancel()))
 
 
 def _show() -> Show:
