@@ -116,4 +116,4 @@ lock: .venv/.dev ## Renew the lock files from pyproject.toml (ARGS=--upgrade for
 clean: ## Remove what make and the tools made here; data folders and Kafka's jars stay
 	rm -rf .venv $(TOOLS) build dist *.egg-info .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
-	find mailstream pipeline producers tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find mailstream pipeline producers consumers docs tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from mailstream.commands.common import FAILED, bootstrap_of, configurable, log_as, settings
+from mailstream.commands.common import (
+    FAILED,
+    bootstrap_of,
+    configurable,
+    log_as,
+    settings,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from pipeline.kit.topic_admin import TopicDescription
@@ -96,7 +102,7 @@ def topics_describe() -> None:
 
 
 def _show_topics(descriptions: Sequence[TopicDescription]) -> None:
-    """Print a table on a terminal, else one line of fields separated by tabs per topic."""
+    """Print one row per topic."""
     from pipeline.kit.values import duration_text
 
     heads = ("topic", "partitions", "replicas", "retention", "bytes", "records", "holds")
@@ -112,14 +118,4 @@ def _show_topics(descriptions: Sequence[TopicDescription]) -> None:
         )
         for row in descriptions
     ]
-    if not sys.stdout.isatty():
-        for line in (heads, *rows):
-            click.echo("\t".join(line))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*heads)
-    for line in rows:
-        table.add_row(*line)
-    Console().print(table)
+    show_table(heads, rows)

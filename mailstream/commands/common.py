@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -92,3 +93,39 @@ class AddressType(click.ParamType):
             return value if isinstance(value, Address) else Address.parse(value)
         except ValueError:
             self.fail("expected an address such as 127.0.0.1:9781", param, ctx)
+
+
+class DurationType(click.ParamType):
+    """A duration such as ``10m`` as an option's value, in milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the milliseconds, or refuse the usage."""
+        from pipeline.kit.values import duration_ms
+
+        try:
+            return value if isinstance(value, int) else duration_ms(value)
+        except ValueError:
+            self.fail("expected a duration such as 30s, 10m, 24h or 7d", param, ctx)
+
+
+def printable(text: str) -> str:
+    """Return *text* without what a terminal would take for a command; others wrote it."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def show_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on a terminal, else one line of fields separated by tabs per row."""
+    if not sys.stdout.isatty():
+        for line in (heads, *rows):
+            click.echo("\t".join(map(printable, line)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads)
+    for line in rows:
+        table.add_row(*(Text(printable(cell)) for cell in line))
+    Console().print(table)

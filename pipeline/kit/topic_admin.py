@@ -174,7 +174,7 @@ async def _admin(settings: Settings, bootstrap: str) -> AsyncIterator[Any]:
         "request_timeout_ms": _REQUEST_TIMEOUT_MS
     }
     with mapped_errors():
-        await _check_version(options, bootstrap)
+        await check_broker(options, bootstrap)
         admin = AIOKafkaAdminClient(**options)
         try:
             await admin.start()
@@ -183,7 +183,7 @@ async def _admin(settings: Settings, bootstrap: str) -> AsyncIterator[Any]:
             await admin.close()
 
 
-async def _check_version(options: dict[str, Any], bootstrap: str) -> None:
+async def check_broker(options: dict[str, Any], bootstrap: str) -> None:
     """Ask one of the brokers which requests it takes.
 
     Not by ``AIOKafkaClient``, which logs why a broker refuses us and raises that it is away.

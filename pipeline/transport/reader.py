@@ -16,9 +16,9 @@ from faust.transport.drivers import aiokafka as stock
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.errors import InvariantError
+from pipeline.kit.clients import heed_group_errors, stop_consumer
 from pipeline.kit.transactions import Committed
 from pipeline.transport.batch import RecordBatch, Tap
-from pipeline.transport.clients import heed_group_errors, stop_consumer
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.unpack import unpack
 

@@ -25,7 +25,7 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.seen import decode_run
-from pipeline.transport.clients import stop_consumer
+from pipeline.kit.clients import stop_consumer
 from pipeline.transport.options import EngineOptions
 
 log = logging.getLogger(__name__)

@@ -26,6 +26,10 @@ COMMANDS = [
     ["topics", "describe"],
     ["worker"],
     ["produce", "ingest"],
+    ["tail"],
+    ["dead", "list"],
+    ["dead", "show", "0:0"],
+    ["dead", "retry", "--all"],
     ["config", "check"],
     ["config", "example"],
 ]
@@ -79,7 +83,7 @@ def test_no_command_starts_with_a_mistaken_configuration(
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["kafka"], ["topics"], ["produce"], ["config"]], ids=" ".join
+    "command", [[], ["kafka"], ["topics"], ["produce"], ["dead"], ["config"]], ids=" ".join
 )
 def test_no_line_of_a_list_of_commands_is_cut_short(command: list[str], capsys: Capture) -> None:
     assert "..." not in Called(capsys, *command, "--help").out.partition("Commands:")[2]
@@ -135,6 +139,13 @@ def test_config_example_loads(capsys: Capture) -> None:
         ["config", "check", "--bogus"],
         ["run", "--workers", "0"],
         ["worker", "--listen", "nowhere"],
+        ["tail", "--where", "user = 'x'"],
+        ["tail", "--where", "usr == 'x'"],
+        ["tail", "--since", "10 minutes"],
+        ["tail", "--count", "0"],
+        ["dead", "show", "17"],
+        ["dead", "retry"],
+        ["dead", "retry", "--reason", "bogus"],
         [],
         ["kafka"],
     ],
@@ -147,7 +158,9 @@ def test_wrong_usage_is_two(arguments: list[str], capsys: Capture) -> None:
     assert "Traceback" not in called.err
 
 
-@pytest.mark.parametrize("command", [["topics", "create"], ["worker"], ["produce", "ingest"]])
+@pytest.mark.parametrize(
+    "command", [["topics", "create"], ["worker"], ["produce", "ingest"], ["tail"], ["dead", "list"]]
+)
 def test_without_a_broker_one_sentence_tells_what_to_do(
     command: list[str], capsys: Capture
 ) -> None:

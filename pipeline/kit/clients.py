@@ -27,6 +27,15 @@ async def _stopped(consumer: AIOKafkaConsumer) -> None:
         await close_within(consumer._client.close(), STOP_S)
 
 
+async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> frozenset[int]:
+    """Return the numbers of the partitions of *topic*; none if there is no such topic.
+
+    Of all topics' metadata: to ask for one by name may create it, where brokers auto-create.
+    """
+    cluster = await consumer._client.fetch_all_metadata()
+    return frozenset(cluster.partitions_for_topic(topic) or ())
+
+
 def heed_group_errors(coordinator: Any) -> None:
     """Raise what an OffsetFetch answer says about the whole group, so that aiokafka asks again.
 

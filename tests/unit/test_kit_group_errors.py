@@ -13,7 +13,7 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
 from aiokafka.structs import OffsetAndMetadata
 
-from pipeline.transport.clients import heed_group_errors
+from pipeline.kit.clients import heed_group_errors
 
 TP = TopicPartition("raw", 3)
 LOADING, NOT_COORDINATOR, NOT_ALLOWED = 14, 16, 30

@@ -1,0 +1,1 @@
+"""The consumers' side: whoever reads what the pipeline wrote."""
