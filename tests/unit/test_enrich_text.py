@@ -86,11 +86,12 @@ def test_an_ip_address_has_one_spelling(text: str | None, address: str | None) -
         ("421 [TSS04] deferred - 4.16.55.1; see", (421, None)),
         ("took 300 seconds", (None, None)),
         ("354 go", (None, None)),
-        ("x" * 100 + ": 550 5.1.1 unknown", (None, None)),
+        ("x" * 250 + ": 550 5.1.1 unknown", (None, None)),
+        ("connect to mx.x.org port: 587 failed", (None, None)),
         ("", (None, None)),
     ],
 )
-def test_codes_are_found_in_the_first_100_characters(
+def test_codes_are_found_in_the_first_250_characters(
     text: str, found: tuple[int | None, str | None]
 ) -> None:
     assert codes(text) == Codes(*found)
