@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
-from mailstream.commands import broker, configuration, running
+from mailstream.commands import broker, classify, configuration, running
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
 
@@ -24,6 +24,7 @@ COMMANDS: Final = (
     broker.topics,
     running.worker,
     running.produce,
+    classify.classify,
     configuration.config,
 )
 

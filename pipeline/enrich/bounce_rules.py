@@ -71,7 +71,7 @@ class BounceClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     meaning: str
 
 
-class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "class"}):
+class RuleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "class"}):
     """A rule as its file has it."""
 
     id: str
@@ -84,8 +84,7 @@ class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"na
 
 
 class _Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rule: tuple[_Rule, ...]
-    provider: str | None = None
+    rule: tuple[RuleEntry, ...]
 
 
 class _Row(
@@ -135,7 +134,7 @@ def _within(status: str | None, ranges: Iterable[tuple[str, int, int]]) -> bool:
 _T = TypeVar("_T")
 
 
-def _read(name: str, form: type[_T]) -> _T:
+def read(name: str, form: type[_T]) -> _T:
     """Return a file of the folder.
 
     Raises:
@@ -147,11 +146,11 @@ def _read(name: str, form: type[_T]) -> _T:
         raise ValueError(f"{name}: {exc}") from exc
 
 
-CLASSES: Final = _read("classes.toml", dict[str, BounceClass])
+CLASSES: Final = read("classes.toml", dict[str, BounceClass])
 """Every class."""
 
 
-def text_rule(rule: _Rule, prefix: str = "") -> TextRule:
+def text_rule(rule: RuleEntry, prefix: str = "") -> TextRule:
     """Return a rule that is ready to use.
 
     Raises:
@@ -184,20 +183,20 @@ def _known(bounce_class: str | None, where: str) -> None:
 
 
 def _texts(name: str) -> tuple[TextRule, ...]:
-    return tuple(text_rule(rule) for rule in _read(name, _Rules).rule)
+    return tuple(text_rule(rule) for rule in read(name, _Rules).rule)
 
 
 def _by_provider() -> dict[str, tuple[TextRule, ...]]:
     found: dict[str, tuple[TextRule, ...]] = {}
     for path in sorted((_FOLDER / "providers").iterdir(), key=lambda one: one.name):
-        read = _read(f"providers/{path.name}", _Rules)
-        provider = read.provider or path.name.removesuffix(".toml")
-        found[provider] = tuple(text_rule(rule, f"{provider}.") for rule in read.rule)
+        provider = path.name.removesuffix(".toml")
+        rules = read(f"providers/{path.name}", _Rules).rule
+        found[provider] = tuple(text_rule(rule, f"{provider}.") for rule in rules)
     return found
 
 
 def _rows(name: str) -> dict[str, _Row]:
-    rows = _read(name, dict[str, _Row])
+    rows = read(name, dict[str, _Row])
     for key, row in rows.items():
         _known(row.bounce_class, f"{name}: {key}")
         _known(row.transient, f"{name}: {key}")
@@ -205,11 +204,11 @@ def _rows(name: str) -> dict[str, _Row]:
 
 
 def _mapping(name: str) -> dict[str, dict[str, str]]:
-    read = _read(name, dict[str, dict[str, str]])
-    for system, classes in read.items():
+    mapping = read(name, dict[str, dict[str, str]])
+    for system, classes in mapping.items():
         for theirs, ours in classes.items():
             _known(ours, f"{name}: {system}.{theirs}")
-    return read
+    return mapping
 
 
 def _unique(rules: Iterable[TextRule]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pipeline.core.families import NO_VALUE
 from pipeline.enrich.memo import Memo
 
 LONGEST_WORD: Final = 32
@@ -112,6 +113,8 @@ class Words:
 def fingerprint(code: int | None, status: str | None, words: str, error_code: str | None) -> str:
     """Return a short name of a reply: replies that differ only in addresses, ids and hosts share it.
 
+    ``none`` when nothing is known.
+
     Args:
         code: Its reply code.
         status: Its enhanced status.
@@ -125,5 +128,5 @@ def fingerprint(code: int | None, status: str | None, words: str, error_code: st
         shown = "<host>" if one.startswith("/") else one
         if one != "." and not (shown == "<host>" and told[-1:] == ["<host>"]):
             told.append(shown)
-    text = " ".join(told)
+    text = " ".join(told) or NO_VALUE
     return text if len(text) <= FINGERPRINT else text[:FINGERPRINT].rpartition(" ")[0]
