@@ -35,6 +35,8 @@ from pipeline.enrich.words import Words, fingerprint
 
 LOOKED_AT: Final = 600
 """Characters of a reply that the text rules read."""
+BUDGET: Final = 1_500_000
+"""Characters of each cache: some thousand replies."""
 
 
 class Reply(NamedTuple):
@@ -75,8 +77,8 @@ class Classifier:
     def __init__(self) -> None:
         """Start with nothing cached."""
         self._words = Words()
-        self._by_text: Memo[Reply, Bounce] = Memo(self._by_its_words)
-        self._by_words: Memo[Reply, Bounce] = Memo(decide)
+        self._by_text: Memo[Reply, Bounce] = Memo(self._by_its_words, budget=BUDGET)
+        self._by_words: Memo[Reply, Bounce] = Memo(decide, budget=BUDGET)
 
     def classify(self, reply: Reply) -> Bounce:
         """Return the class of a failed delivery and what follows from it."""

@@ -278,6 +278,37 @@ def test_what_a_provider_says_is_known_of_that_provider_only() -> None:
     assert classify(Reply(550, "5.7.650", "No", None, "microsoft")).rule == "status.7"
 
 
+def test_one_code_is_not_one_class() -> None:
+    texts = {
+        "550 5.7.1 Message rejected as spam": "spam_content",
+        "550 5.7.1 Unable to relay": "relay_denied",
+        "550 5.7.1 Listed at bl.example.org": "ip_blocked",
+        "550 5.7.1 You are not allowed to post to this list": "restricted_recipient",
+        "550 5.7.1 No PTR record": "reverse_dns",
+        "550 5.7.1 No": "policy",
+    }
+    for text, name in texts.items():
+        assert classify(Reply(550, "5.7.1", text)).bounce_class == name
+    security = {classify(Reply(550, f"5.7.{n}", "No")).bounce_class for n in range(31)}
+    assert len(security) > 10
+    assert classify(Reply(550, "5.7.28", "No")).bounce_class == "rate_limited"
+    assert classify(Reply(550, "5.7.38", "No")).bounce_class == "policy"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("inactive_mailbox", "554 30 Sorry. This mailbox is disabled (554.30)."),
+        ("mailbox_full", "554 Quota exceeded (mailbox for user is full)"),
+        ("ip_blocked", "550 Your IP (192.0.2.1) has been blocked"),
+        ("invalid_recipient", "550 (no such user)"),
+    ],
+)
+def test_brackets_in_a_reply_are_no_obstacle(name: str, text: str) -> None:
+    code, status = codes(text)
+    assert classify(Reply(code, status, text)).bounce_class == name
+
+
 def test_a_cache_does_not_show() -> None:
     classifier = Classifier()
     for _ in range(2):
