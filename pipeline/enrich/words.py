@@ -23,6 +23,8 @@ LONGEST_WORD: Final = 32
 SHORTEST_ID: Final = 6
 """Letters and digits mixed, so many or more, are an id; fewer are a provider's code as ``tss04``."""
 URL_PARTS: Final = 8
+LOOKED_AT: Final = 128
+"""Characters of one piece that are read, which bounds the time that a hostile one takes."""
 CODE: Final = 3
 """Digits of a reply code."""
 FINGERPRINT: Final = 80
@@ -32,7 +34,7 @@ _END: Final = re.compile(r"[.;!?]['\")\]>]*$")
 _CODES: Final = re.compile(
     r"[\[(<]?(?:[245]\d\d-?)?#?(?:[245]\.\d{1,3}\.\d{1,3})?[\])>]?[:;,.]*", re.ASCII
 )
-_CONTINUED: Final = re.compile(r"[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3})?", re.ASCII)
+_CONTINUED: Final = re.compile(r"^[245]\d\d-(?:[245]\.\d{1,3}\.\d{1,3})?", re.ASCII)
 _NAME: Final = re.compile(r"[<\"]([^<>\"]+)[>\"][:,.;)]*")
 _HOST: Final = re.compile(r"(?:[a-z0-9_-]+\.)+[a-z]{2,}(?![\w@])", re.ASCII)
 _ENDING: Final = re.compile(
@@ -54,7 +56,9 @@ def word(raw: str) -> str:
         return "" if len(text) == CODE and text.isdigit() and text[0] in "245" else _part(text)
     if _CODES.fullmatch(text):
         return ""
-    text = _CONTINUED.sub("", text, count=1) if text[:1] in "245" else text
+    if "@" in text or "%40" in text:
+        return "<address> . " if _END.search(text[-8:]) else "<address> "
+    text = _CONTINUED.sub("", text[:LOOKED_AT], count=1)
     return _mixed(text) + (". " if _END.search(text) else "")
 
 
@@ -62,8 +66,6 @@ def _mixed(text: str) -> str:
     """Return what letters, digits and signs stand for."""
     if "://" in text or text.startswith("www."):
         return _labels(text.partition("://")[2] or text)
-    if "@" in text or "%40" in text:
-        return "<address> "
     if _NAME.fullmatch(text):
         return "<name> "
     host = _HOST.search(text)

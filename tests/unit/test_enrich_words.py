@@ -17,6 +17,8 @@ from pipeline.enrich.words import FINGERPRINT, Words, fingerprint, word
         ("550 #5.1.0 Address rejected.", "address rejected ."),
         ("(450) [4.7.1]: wait", "wait"),
         ("<bob@x.example>: Recipient", "<address> recipient"),
+        ("a" * 150 + "@x.example; then", "<address> . then"),
+        ("a-" * 300 + "b then", "a " * 64 + "then"),
         ("to=bob%40x.example, then", "<address> then"),
         ("0123456789abcdef@x.example.", "<address> ."),
         ('<bob>: and "carol", unknown', "<name> and <name> unknown"),
