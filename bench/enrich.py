@@ -17,12 +17,14 @@ from typing import Final
 
 import numpy as np
 
+from mailstream.simulation.replies import RECEIVERS
 from pipeline.core import posted
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.tally import Tally
 from pipeline.core.timestamp import rfc3339
 from pipeline.core.topics import TopicNames
+from pipeline.enrich.classify import Classifier, Reply
 from pipeline.enrich.columns import Columns
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import Counts, count_events, newest_times
@@ -53,6 +55,8 @@ REPLIES: Final = {
         (553, "5.7.1 Sender address rejected: blocked using blocklist"),
     ),
 }
+FAILING: Final = 0.12
+"""Share of failures in the traffic below."""
 DOMAINS: Final = [
     "gmail.com",
     "outlook.com",
@@ -192,6 +196,37 @@ def stages(records: Sequence[RawRecord]) -> None:
     report("enrich.count", best(count, number), "us/event")
 
 
+def classification(number: int, rounds: int = 5) -> None:
+    """Measure the classes of *number* failures whose replies were never seen before.
+
+    As real replies are: long, and each with an id of its own.  An event costs what a failure costs
+    times the share of failures.
+    """
+    rnd = random.Random(7)
+    templates = [
+        (receiver.name, reply)
+        for receiver in RECEIVERS
+        for reply in (*receiver.deferred, *receiver.bounced, *receiver.blocks)
+    ]
+
+    def drawn() -> Reply:
+        provider, reply = rnd.choice(templates)
+        words = {name: f"{rnd.getrandbits(64):016x}" for name in ("id", "message_id", "size")}
+        ip = f"192.0.2.{rnd.randrange(256)}"
+        to = f"{words['id']}@{rnd.choice(DOMAINS)}"
+        text = reply.text.format(ip=ip, to=to, peer=ip, domain=rnd.choice(DOMAINS), **words)
+        return Reply(reply.code, reply.status, text, reply.error, provider)
+
+    classifier = Classifier()
+    unseen = [[drawn() for _ in range(number)] for _ in range(rounds)]
+    batches = iter(unseen)
+    cost = best(lambda: [*map(classifier.classify, next(batches))], number, rounds)
+    report("classify.unseen_reply", cost, "us/failure")
+    report("classify.unseen_reply.average", cost * FAILING, "us/event")
+    seen = best(lambda: [*map(classifier.classify, unseen[-1][-1000:])], 1000)
+    report("classify.seen_reply", seen, "us/failure")
+
+
 def seen_set(millions: int) -> None:
     """Measure a seen-set of *millions* of ids spread over the whole horizon."""
     rng = np.random.default_rng(7)
@@ -223,6 +258,7 @@ def main() -> None:
     whole(
         "enrich.on_batch.10000.unique_replies", list(traffic(40_000, unique_replies=True)), 10_000
     )
+    classification(20_000)
     seen_set(5)
 
 

@@ -56,6 +56,13 @@ COUNTERS: Final = (
         ("provider", "event_type", "bounce_class"),
     ),
     CounterFamily(
+        "mail_unclassified_replies_total",
+        "Deferred, bounced and rejected events whose reply no rule knows, by what such replies share; "
+        "see docs/bounces.md.",
+        ("fingerprint",),
+        capped="fingerprint",
+    ),
+    CounterFamily(
         "mail_events_duplicate_total",
         "Records dropped because their event id was seen within the dedupe horizon.",
         ("source",),

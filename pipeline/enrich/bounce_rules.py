@@ -1,13 +1,24 @@
-"""Bounce rules: which texts, statuses, codes and local errors mean which class, as tables.
+"""Bounce rules, read from the TOML files in ``rules/`` and checked while they are read.
 
-Classes have names that stay.  ``classify`` says in which order the tables are asked.
+``docs/bounces.md`` says what the files hold and how to write a rule; ``classify`` says in which
+order they are asked.  Every rule has samples: texts of which it, and no other, decides the class.
 """
 
 from __future__ import annotations
 
-import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from importlib.resources import files
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from pipeline.enrich.phrases import Phrase
+
+UNCLASSIFIED: Final = "unclassified"
+_FOLDER: Final = files("pipeline.enrich") / "rules"
 
 
 class Category(StrEnum):
@@ -23,299 +34,223 @@ class Category(StrEnum):
     CONTENT = "content"
     NETWORK = "network"
     PROTOCOL = "protocol"
+    RESPONSE = "response"
+    """No failure: a person or a program answered."""
     UNKNOWN = "unknown"
 
 
-CATEGORY: Final = {
-    "invalid_recipient": Category.HARD,
-    "inactive_mailbox": Category.HARD,
-    "bad_domain": Category.HARD,
-    "mailbox_full": Category.SOFT,
-    "greylisted": Category.SOFT,
-    "rate_limited": Category.SOFT,
-    "temporary": Category.SOFT,
-    "server_error": Category.SOFT,
-    "expired": Category.SOFT,
-    "ip_blocked": Category.BLOCK,
-    "auth_failed": Category.POLICY,
-    "policy": Category.POLICY,
-    "relay_denied": Category.POLICY,
-    "invalid_sender": Category.POLICY,
-    "too_many_recipients": Category.POLICY,
-    "tls": Category.POLICY,
-    "spam_content": Category.CONTENT,
-    "virus": Category.CONTENT,
-    "content": Category.CONTENT,
-    "message_too_large": Category.CONTENT,
-    "network": Category.NETWORK,
-    "dns": Category.NETWORK,
-    "routing": Category.NETWORK,
-    "protocol": Category.PROTOCOL,
-    "unclassified": Category.UNKNOWN,
-}
-"""Every class and its category."""
+class Scope(StrEnum):
+    """What the failure is about, so what else it will strike."""
+
+    RECIPIENT = "recipient"
+    SENDER = "sender"
+    CONTENT = "content"
+    IP_REPUTATION = "ip-reputation"
+    RATE = "rate"
+    SERVER = "server"
+    NETWORK = "network"
+    POLICY = "policy"
 
 
-class TextRule(NamedTuple):
-    """One pattern and the class of the replies that hold it."""
+class Hard(StrEnum):
+    """Whether the same mail would fail again."""
+
+    YES = "yes"
+    """Unless the reply is a 4xx."""
+    REPLY = "reply"
+    """If the reply is a 5xx."""
+    NO = "no"
+
+
+class BounceClass(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What follows from a class."""
+
+    category: Category
+    scope: Scope
+    hard: Hard
+    meaning: str
+
+
+class RuleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"name": "class"}):
+    """A rule as its file has it."""
+
+    id: str
+    name: str
+    samples: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    match: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+    reply: Annotated[str, msgspec.Meta(pattern="^[45]$")] | None = None
+
+
+class _Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    rule: tuple[RuleEntry, ...]
+
+
+class _Row(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"bounce_class": "class"}
+):
+    """One row of a table: of a status, a reply code or a local error."""
 
     bounce_class: str
-    pattern: re.Pattern[str]
-    permanent: bool = False
-    """Only when the code or status says 5: of a 4xx the same words mean something else."""
+    sample: str
+    name: str = ""
+    """What the registry calls it."""
+    transient: str | None = None
+    """The class when the reply is a 4xx, if it is another."""
 
 
-def _rule(bounce_class: str, *patterns: str, permanent: bool = False) -> TextRule:
-    return TextRule(bounce_class, re.compile("|".join(patterns), re.IGNORECASE), permanent)
+@dataclass(frozen=True, slots=True)
+class TextRule:
+    """One rule on the words of a reply."""
+
+    id: str
+    bounce_class: str
+    phrases: tuple[Phrase, ...]
+    unless: tuple[Phrase, ...]
+    """Phrases that must not be there."""
+    statuses: tuple[tuple[str, int, int], ...]
+    """Subject, first and last detail; no status but these, unless empty."""
+    reply: str | None
+    """Only when the code or status begins so: of a 4xx the same words mean something else."""
+    samples: tuple[str, ...]
+
+    def fits(self, words: str, status: str | None, first: str) -> bool:
+        """Tell whether the rule decides a reply of these words and status, which begins with *first*."""
+        return (
+            (self.reply is None or self.reply == first)
+            and (not self.statuses or _within(status, self.statuses))
+            and (not self.phrases or any(phrase.found_in(words) for phrase in self.phrases))
+            and not any(phrase.found_in(words) for phrase in self.unless)
+        )
 
 
-STRONG_TEXTS: Final = (
-    _rule("greylisted", r"gr[ae]y-?list"),
-    _rule("virus", r"\bvirus", r"malware", r"infected (?:mail|message|attachment|file)"),
-    _rule(
-        "auth_failed",
-        r"\bdmarc\b",
-        r"\bspf\b[^.;]{0,60}(?:fail|not pass|\bhard|reject)",
-        r"(?:fail|not pass)[^.;]{0,60}\bspf\b",
-        r"\bdkim\b[^.;]{0,60}(?:fail|invalid|not pass)",
-        r"\bunauthenticated\b",
-    ),
-    _rule(
-        "rate_limited",
-        r"rate.?limit",
-        r"too many (?:messages|mails?|e-?mails|(?:concurrent |simultaneous )?connections|sessions)",
-        r"too (?:quickly|fast)\b",
-        r"(?:unusual|excessive|high) rate",
-        r"at a rate that",
-        r"send(?:ing)? (?:rate |speed )?(?:limit|quota)",
-        r"maximum number of connections",
-        r"throttl",
-        r"slow down",
-        r"unexpected volume",
-    ),
-    _rule("too_many_recipients", r"too many recipients"),
-    _rule(
-        "mailbox_full",
-        r"over ?-?quota",
-        r"quota (?:is )?(?:full|exceeded)",
-        r"exceed\w* (?:its |the |his |her |storage )*(?:quota|allocation)",
-        r"(?:mail)?box (?:is )?(?:over)?full",
-        r"out of storage",
-        r"insufficient (?:mailbox |user |disk )?(?:storage|space|quota)",
-    ),
-    _rule(
-        "ip_blocked",
-        r"block(?:ed)? (?:using|by|list)",
-        r"bl(?:ock|ack)-?list",
-        r"black list",
-        r"spamhaus",
-        r"spamcop",
-        r"barracudacentral",
-        r"\b(?:rbl|dnsbl)\b",
-        r"(?:bad|poor|low|ip) reputation",
-        r"banned sending ip",
-        r"listed (?:at|by|on) ",
-        r"\(BL\)",
-    ),
-    _rule(
-        "message_too_large",
-        r"(?:message|mail|e-?mail|body|attachment)s? (?:size )?(?:is |was )?(?:too (?:big|large)|exceed)",
-        r"size (?:limit|exceed)",
-        r"exceed\w* [^.;]{0,30}\bsize",
-    ),
-    _rule("spam_content", r"\bspam\b", r"unsolicited", r"\bjunk ?mail", r"\bbulk mail"),
-    _rule(
-        "relay_denied", r"relay(?:ing)? (?:\w+ )?(?:denied|prohibited|not (?:permitted|allowed))"
-    ),
-    _rule(
-        "routing", r"mail loop", r"hop count", r"too many hops", r"loops back", r"unrout[e]?able"
-    ),
-    _rule(
-        "invalid_sender",
-        r"sender address rejected",
-        r"invalid sender",
-        r"(?:sender|return) (?:address|domain)[^.;]{0,30}(?:not exist|not found|invalid|unknown)",
-        r"domain of sender",
-    ),
-    _rule(
-        "inactive_mailbox",
-        r"(?:mailbox|account|user|recipient|address)[^.;]{0,30}\b(?:disabled|inactive|suspended"
-        r"|deactivated|discontinued|locked|no longer (?:active|available|in use|valid|accepts))",
-    ),
-    _rule(
-        "invalid_recipient",
-        r"no such (?:user|recipient|mailbox|address|person|account|local)",
-        r"(?:unknown|invalid) (?:local |virtual )?(?:user|recipient|mailbox|account|address)",
-        r"(?:user|recipient|mailbox|account|address|alias)[^.;]{0,50}"
-        r"(?:unknown|n[o']t exist|not (?:be )?found|not known)",
-        r"not a (?:valid|known) (?:user|recipient|mailbox|address|account)",
-        r"recipient address rejected: access denied",
-        r"recip(?:ient)?notfound",
-    ),
-    _rule("invalid_recipient", r"mailbox unavailable", permanent=True),
-    _rule(
-        "tls",
-        r"\bstarttls\b",
-        r"\btls (?:is )?required",
-        r"(?:requires?|without) (?:tls|encryption)",
-    ),
-)
+def _within(status: str | None, ranges: Iterable[tuple[str, int, int]]) -> bool:
+    _kind, _, rest = (status or "").partition(".")
+    subject, _, detail = rest.partition(".")
+    return any(subject == wanted and low <= int(detail) <= high for wanted, low, high in ranges)
+
+
+_T = TypeVar("_T")
+
+
+def read(name: str, form: type[_T]) -> _T:
+    """Return a file of the folder.
+
+    Raises:
+        ValueError: It is not of that form.
+    """
+    try:
+        return msgspec.convert(tomllib.loads((_FOLDER / name).read_text("utf-8")), form)
+    except (msgspec.ValidationError, tomllib.TOMLDecodeError) as exc:
+        raise ValueError(f"{name}: {exc}") from exc
+
+
+CLASSES: Final = read("classes.toml", dict[str, BounceClass])
+"""Every class."""
+
+
+def text_rule(rule: RuleEntry, prefix: str = "") -> TextRule:
+    """Return a rule that is ready to use.
+
+    Raises:
+        ValueError: Something in it cannot be.
+    """
+    if not rule.match and not rule.status:
+        raise ValueError(f"rule {rule.id} matches everything")
+    _known(rule.name, f"rule {rule.id}")
+    return TextRule(
+        prefix + rule.id,
+        rule.name,
+        tuple(map(Phrase, rule.match)),
+        tuple(map(Phrase, rule.unless)),
+        tuple(map(_range, rule.status)),
+        rule.reply,
+        rule.samples,
+    )
+
+
+def _range(text: str) -> tuple[str, int, int]:
+    """Read ``7.509`` or ``7.606-649``."""
+    subject, _, details = text.partition(".")
+    low, _, high = details.partition("-")
+    return subject, int(low), int(high or low)
+
+
+def _known(bounce_class: str | None, where: str) -> None:
+    if bounce_class is not None and bounce_class not in CLASSES:
+        raise ValueError(f"{where}: {bounce_class} is not one of classes.toml")
+
+
+def _texts(name: str) -> tuple[TextRule, ...]:
+    return tuple(text_rule(rule) for rule in read(name, _Rules).rule)
+
+
+def _by_provider() -> dict[str, tuple[TextRule, ...]]:
+    found: dict[str, tuple[TextRule, ...]] = {}
+    for path in sorted((_FOLDER / "providers").iterdir(), key=lambda one: one.name):
+        provider = path.name.removesuffix(".toml")
+        rules = read(f"providers/{path.name}", _Rules).rule
+        found[provider] = tuple(text_rule(rule, f"{provider}.") for rule in rules)
+    return found
+
+
+def _rows(name: str) -> dict[str, _Row]:
+    rows = read(name, dict[str, _Row])
+    for key, row in rows.items():
+        _known(row.bounce_class, f"{name}: {key}")
+        _known(row.transient, f"{name}: {key}")
+    return rows
+
+
+def _mapping(name: str) -> dict[str, dict[str, str]]:
+    mapping = read(name, dict[str, dict[str, str]])
+    for system, classes in mapping.items():
+        for theirs, ours in classes.items():
+            _known(ours, f"{name}: {system}.{theirs}")
+    return mapping
+
+
+def _unique(rules: Iterable[TextRule]) -> None:
+    seen: set[str] = set()
+    for rule in rules:
+        if rule.id in seen:
+            raise ValueError(f"two rules have the id {rule.id}")
+        seen.add(rule.id)
+
+
+BY_PROVIDER: Final[Mapping[str, tuple[TextRule, ...]]] = _by_provider()
+"""Rules on what one provider says."""
+STRONG_TEXTS: Final = _texts("texts.toml")
 """Texts that say more than any code beside them."""
-
-WEAK_TEXTS: Final = (
-    _rule("bad_domain", r"domain (?:name )?(?:not found|does not exist|unknown)", r"null ?mx"),
-    _rule("policy", r"\bpolic(?:y|ies)\b", r"access denied", r"prohibited", r"administrative"),
-    _rule("temporary", r"try (?:again|later)", r"temporar(?:y|ily)", r"\bbusy\b", r"not available"),
-)
+WEAK_TEXTS: Final = _texts("weak.toml")
 """Texts that say more than a reply code alone, or than a status that says nothing."""
+LOCAL_TEXTS: Final = _texts("local.toml")
+"""Texts of errors of our own side, read only when there was no reply, and first."""
+CONNECTION_TEXTS: Final = _texts("connection.toml")
+"""Texts of lost connections, read only when there was no reply and no strong text."""
+STATUS: Final = _rows("status.toml")
+"""By subject and detail of the enhanced status, or by the subject alone."""
+CODE: Final = _rows("codes.toml")
+"""By reply code; ``4xx`` is every other code that begins with 4."""
+LOCAL_ERROR: Final = _rows("errors.toml")
+"""By the names of errors of Node (libuv, c-ares, TLS), of its mailers and of our own senders."""
+THEIR_CLASSES: Final = _mapping("theirs.toml")
+"""By system: its classes or categories, and which of ours they are."""
+SOURCE_CATEGORY: Final = {
+    theirs: ours for theirs, ours in THEIR_CLASSES["zonemta"].items() if ours != UNCLASSIFIED
+}
+"""What ZoneMTA said of a reply, as a hint."""
 
-LOCAL_TEXTS: Final = (
-    _rule(
-        "expired",
-        r"(?:queue|delivery) (?:time|lifetime|expired)",
-        r"retry (?:time|timeout)",
-        r"too old",
-    ),
-    _rule("dns", r"enotfound", r"nxdomain", r"\bdns\b", r"no such domain", r"querymx", r"\bmx\b"),
-    _rule("tls", r"\b(?:tls|ssl)\b", r"certificate"),
-    _rule(
-        "network",
-        r"econn|etimed|ehost|enet|epipe|esocket",
-        r"timed? ?out",
-        r"refused",
-        r"\breset\b",
-        r"unreachable",
-        r"connect|greeting|socket",
-    ),
+VAGUE_STATUS: Final = frozenset({"0.0", "5.0", "7.0", "7.1"})
+"""Subject and detail of statuses that say little: a weak text, a hint or a code says more."""
+
+_unique(
+    (
+        *(rule for rules in BY_PROVIDER.values() for rule in rules),
+        *STRONG_TEXTS,
+        *WEAK_TEXTS,
+        *LOCAL_TEXTS,
+        *CONNECTION_TEXTS,
+    )
 )
-"""Texts of errors of our own side, read only when there was no reply."""
-
-STATUS: Final = {
-    "1.0": "invalid_recipient",
-    "1.1": "invalid_recipient",
-    "1.2": "bad_domain",
-    "1.3": "invalid_recipient",
-    "1.4": "invalid_recipient",
-    "1.6": "invalid_recipient",
-    "1.7": "invalid_sender",
-    "1.8": "invalid_sender",
-    "1.9": "protocol",
-    "1.10": "bad_domain",
-    "2.0": "inactive_mailbox",
-    "2.1": "inactive_mailbox",
-    "2.2": "mailbox_full",
-    "2.3": "message_too_large",
-    "2.4": "invalid_recipient",
-    "3.0": "server_error",
-    "3.1": "server_error",
-    "3.2": "server_error",
-    "3.3": "protocol",
-    "3.4": "message_too_large",
-    "3.5": "server_error",
-    "3.6": "protocol",
-    "4.0": "network",
-    "4.1": "network",
-    "4.2": "network",
-    "4.3": "dns",
-    "4.4": "routing",
-    "4.5": "server_error",
-    "4.6": "routing",
-    "4.7": "expired",
-    "5.3": "too_many_recipients",
-    "7.0": "policy",
-    "7.7": "auth_failed",
-    "7.13": "inactive_mailbox",
-    "7.16": "message_too_large",
-    "7.17": "invalid_recipient",
-    "7.18": "bad_domain",
-    "7.19": "temporary",
-    "7.20": "auth_failed",
-    "7.21": "auth_failed",
-    "7.22": "auth_failed",
-    "7.23": "auth_failed",
-    "7.24": "auth_failed",
-    "7.25": "auth_failed",
-    "7.26": "auth_failed",
-    "7.27": "invalid_sender",
-    "7.28": "rate_limited",
-    "7.29": "auth_failed",
-    "7.30": "tls",
-}
-"""Class by subject and detail of the enhanced status (IANA registry, RFC 7372, RFC 7505)."""
-
-TRANSIENT_STATUS: Final = {
-    "1.0": "temporary",
-    "1.2": "dns",
-    "1.8": "dns",
-    "2.0": "temporary",
-    "2.1": "temporary",
-}
-"""What the same subject and detail mean in a 4.x.x."""
-
-SUBJECT: Final = {
-    "1": "invalid_recipient",
-    "2": "temporary",
-    "3": "server_error",
-    "4": "network",
-    "5": "protocol",
-    "6": "content",
-    "7": "policy",
-}
-"""Class by the subject alone, for details that are not in the table."""
-
-CODE: Final = {
-    452: "mailbox_full",
-    454: "temporary",
-    455: "protocol",
-    500: "protocol",
-    501: "protocol",
-    502: "protocol",
-    503: "protocol",
-    504: "protocol",
-    521: "bad_domain",
-    523: "message_too_large",
-    530: "policy",
-    535: "policy",
-    541: "spam_content",
-    550: "invalid_recipient",
-    551: "invalid_recipient",
-    552: "mailbox_full",
-    553: "invalid_recipient",
-    554: "policy",
-    555: "protocol",
-    556: "bad_domain",
-    571: "policy",
-}
-"""Class by reply code; other 4xx are temporary, other 5xx say nothing."""
-
-LOCAL_ERROR: Final = {
-    "ECONNREFUSED": "network",
-    "ECONNRESET": "network",
-    "ECONNECTION": "network",
-    "ECONNABORTED": "network",
-    "ETIMEDOUT": "network",
-    "ESOCKET": "network",
-    "EHOSTUNREACH": "network",
-    "ENETUNREACH": "network",
-    "EADDRNOTAVAIL": "network",
-    "EPIPE": "network",
-    "EDNS": "dns",
-    "ENOTFOUND": "dns",
-    "ENODATA": "dns",
-    "ENODOMAIN": "dns",
-    "ESERVFAIL": "dns",
-    "ETIMEOUT": "dns",
-    "EAI_AGAIN": "dns",
-    "ETLS": "tls",
-    "CERT_HAS_EXPIRED": "tls",
-    "DEPTH_ZERO_SELF_SIGNED_CERT": "tls",
-    "ERR_TLS_CERT_ALTNAME_INVALID": "tls",
-    "EPROTOCOL": "protocol",
-    "NETWORK": "network",
-    "DNS": "dns",
-}
-"""Class by the error names of Node (libuv, c-ares, TLS) and of its mailers, and by ZoneMTA's own
-categories of failures without a connection."""
-
-NO_STATUS: Final = ("0.0", "5.0", "7.0", "7.1")
-"""Subject and detail of statuses that say little: a weak text or, for 0.0 and 5.0, the code, says more."""

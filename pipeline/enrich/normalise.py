@@ -13,7 +13,7 @@ from pipeline.core.families import FAILURE_TYPES, LOGIN_TYPES
 from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
 from pipeline.core.posted import PostedEvent
 from pipeline.enrich.addresses import domain, ip
-from pipeline.enrich.classify import LOOKED_AT, Bounce, Reply, classify
+from pipeline.enrich.classify import LOOKED_AT, Classifier, Reply
 from pipeline.enrich.head import Head
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.providers import OTHER, provider_of
@@ -50,7 +50,7 @@ class Normaliser:
         self._ips: Memo[str, str | None] = Memo(ip)
         self._starts: Memo[str, Codes] = Memo(codes_at_start)
         self._codes: Memo[str, Codes] = Memo(codes)
-        self._bounces: Memo[Reply, Bounce] = Memo(classify)
+        self._classifier = Classifier()
 
     def apply(self, event: PostedEvent, event_id: str, head: Head, posted_ms: int) -> int:
         """Turn *event* into a ``MailEvent``; return the event time to count it at.
@@ -158,10 +158,23 @@ class Normaliser:
             if event.bounce_class is not None or event.bounce_category is not None:
                 event.bounce_class = event.bounce_category = None
             return
-        words = text or event.error_message
-        event.bounce_class, event.bounce_category = self._bounces[
-            Reply(code, status, words[:LOOKED_AT] if words else None, event.error_code)
-        ]
+        bounce = self._classifier.classify(_reply(event))
+        event.bounce_class, event.bounce_category = bounce.bounce_class, bounce.category
+
+    def fingerprint(self, event: PostedEvent) -> str:
+        """Return what a failed event's reply has in common with others like it."""
+        return self._classifier.fingerprint(_reply(event))
+
+
+def _reply(event: PostedEvent) -> Reply:
+    words = event.response_message or event.error_message
+    return Reply(
+        event.response_code,
+        event.enhanced_status,
+        words[:LOOKED_AT] if words else None,
+        event.error_code,
+        event.provider,
+    )
 
 
 def drop_empty(event: PostedEvent) -> None:

@@ -2,7 +2,8 @@
 
 A reply begins with its code and enhanced status (RFC 5321 4.2, RFC 3463), unless the MTA put words
 before it: Exim's ``SMTP error from remote mail server after RCPT TO:<x>: 550 5.1.1 ...``, Postfix's
-``host x said: 550 ...``.  Only the first 100 characters are searched.
+``host x said: 550 ...``.  Only the first 250 characters are searched: those words name a host, its
+address and the recipient.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-SEARCHED: Final = 100
+SEARCHED: Final = 250
 PREFIX: Final = 14
 """Longest code and status at the start, and the character behind: ``550-5.999.999 ``."""
 
@@ -24,7 +25,7 @@ class Codes(NamedTuple):
 
 _STATUS: Final = r"([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)"
 _AT_START: Final = re.compile(rf"\s*(?:([245]\d\d)(?:[ -]+|$))?#?(?:{_STATUS})?", re.ASCII)
-_LATER: Final = re.compile(rf"(?:[:\]>] *|said:? *)([245]\d\d)[ -]+#?(?:{_STATUS})?", re.ASCII)
+_LATER: Final = re.compile(rf"(?:[:\]>] *|said:? *)([45][0-7]\d)[ -]+#?(?:{_STATUS})?", re.ASCII)
 _STATUS_ONLY: Final = re.compile(rf"(?<![\d.]){_STATUS}", re.ASCII)
 
 

@@ -275,6 +275,8 @@ def _counted(headed: Headed, duplicates: Sequence[int], transformed: Transformed
             counts.add("mail_events_shadow_total", (source,))
         else:
             counts.add("mail_events_ignored_total", (source, why.value))
+    for fingerprint in transformed.unclassified.values():
+        counts.add("mail_unclassified_replies_total", (fingerprint,))
     for name, places in (
         ("mail_events_duplicate_total", duplicates),
         ("mail_events_future_total", transformed.future),

@@ -19,6 +19,7 @@ from pipeline.core import posted
 from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent, check_fields
 from pipeline.core.timestamp import epoch_ms, rfc3339
+from pipeline.enrich.bounce_rules import UNCLASSIFIED
 from pipeline.enrich.columns import Row, row_of
 from pipeline.enrich.head import Headed
 from pipeline.enrich.memo import Memo
@@ -48,6 +49,8 @@ class Transformed:
     """The times at which they count."""
     future: list[int] = field(default_factory=list)
     """The places of those that claim to be from the future."""
+    unclassified: dict[int, str] = field(default_factory=dict)
+    """The fingerprints of the failures whose reply no rule knows, by place."""
     refused: dict[int, RecordError] = field(default_factory=dict)
     """The errors of those that cannot be used, by place."""
     skipped: dict[int, Skip] = field(default_factory=dict)
@@ -62,6 +65,9 @@ class Transformed:
         self.rows = [self.rows[index] for index in indices]
         self.event_ms = [self.event_ms[index] for index in indices]
         self.future = [place for place in self.future if place in wanted]
+        self.unclassified = {
+            place: text for place, text in self.unclassified.items() if place in wanted
+        }
         self.skipped = {place: why for place, why in self.skipped.items() if place in wanted}
 
 
@@ -104,6 +110,8 @@ class Transformer:
             event_ms = normalise(event, event_id, head, posted_ms)
             if event_ms != posted_ms:
                 into.future.append(place)
+            if event.bounce_class == UNCLASSIFIED:
+                into.unclassified[place] = self._normaliser.fingerprint(event)
             _encode_into(event, buffer)
             into.places.append(place)
             into.values.append(bytes(buffer))  # 0.5 µs; encode() shrinks what it returns, 1.1 µs

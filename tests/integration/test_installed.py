@@ -38,7 +38,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
     packages = ("mailstream", "pipeline", "producers")
     expected = {
-        str(path.relative_to(ROOT)) for name in packages for path in (ROOT / name).rglob("*.py")
+        str(path.relative_to(ROOT))
+        for name in packages
+        for kind in ("*.py", "*.toml")
+        for path in (ROOT / name).rglob(kind)
     }
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
@@ -53,7 +56,7 @@ def test_the_installed_program_finds_its_pom_and_its_commands(wheel: Path, tmp_p
     script = (
         "from mailstream import cli; from mailstream.kafka import jars as kafka_jars; "
         "assert kafka_jars.__file__.startswith(__import__('sys').argv[1]); "
-        "assert kafka_jars.kafka_version(); cli.call(['--help'])"
+        "assert kafka_jars.kafka_version(); cli.call(['--help']); cli.call(['classify', '552 mailbox full'])"
     )
     answer = subprocess.run(
         [sys.executable, "-P", "-c", script, installed],
@@ -64,3 +67,4 @@ def test_the_installed_program_finds_its_pom_and_its_commands(wheel: Path, tmp_p
         check=True,
     )
     assert "Usage: mailstream" in answer.stdout
+    assert '{"class": "mailbox_full"' in answer.stdout

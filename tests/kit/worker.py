@@ -118,6 +118,7 @@ LABELS = {
     "provider": "google",
     "bounce_class": "spam",
     "reason": "malformed",
+    "fingerprint": "550 5.9.9 not today <ip>",
     "family": "user",
 }
 

@@ -191,6 +191,23 @@ def test_failures_are_counted_by_class_and_delivery_times_where_they_are_attribu
     assert phase1.count("mail_provider_outcomes_total", "google", "bounced") == 1
 
 
+def test_replies_that_no_rule_knows_are_counted_by_what_they_share() -> None:
+    phase1 = Phase1()
+    odd = [
+        mail(event_type=kind, response_code=599, response_message=f"599 <{n}@x.org> not from {ip}")
+        for n, (kind, ip) in enumerate([("bounced", "192.0.2.1"), ("deferred", "2001:db8::1")])
+    ]
+    twice = [raw(odd[place % 2], place, event_id=f"e{place % 2}") for place in range(4)]
+    unusable = raw(mail(event_type="opened"), 4, event_id="e0")
+    silent = raw(mail(event_type="bounced"), 5)
+    known = raw(mail(event_type="bounced", response_message="550 5.1.1 no"), 6)
+    phase1.commit([unusable, *twice, silent, known])
+    assert phase1.tally.counters["mail_unclassified_replies_total"] == {
+        ("599 <address> not from <ip>",): 2,
+        ("none",): 1,
+    }
+
+
 def test_every_time_of_receipt_that_is_taken_has_panes() -> None:
     event_ms = MAX_RECEIVED_MS + FUTURE_AFTER_MS
     latest = raw(mail(timestamp=event_ms / 1000), received=MAX_RECEIVED_MS)
