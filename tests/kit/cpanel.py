@@ -73,11 +73,14 @@ class MemoryLog:
         self.records: list[Written] = []
         self.checkpoint: Checkpoint | None = None
         self.is_doubtful = False
-        self.commits = 0
+        self.commits = self.opens = 0
+        self.refusals: list[Exception] = []
+        """What the next commits fail with, instead of being made."""
         self._faults = faults
 
     async def open(self, clock: Clock) -> State:
         """Return what is committed."""
+        self.opens += 1
         self._faults.happen(CrashError, _kafka_is_away)
         if self.checkpoint is None:
             return State(None, SeenIds())
@@ -91,6 +94,8 @@ class MemoryLog:
     async def commit(self, records: Sequence[OutRecord], position: Checkpoint, now_ms: int) -> None:
         """Commit; a fault may come before or after."""
         self._faults.happen(CrashError, _kafka_is_away)
+        if self.refusals:
+            raise self.refusals.pop()
         self.records += [Written(one.value, one.headers, now_ms) for one in records]
         self.checkpoint = position
         self.commits += 1

@@ -115,9 +115,9 @@ class Journals:
                     batch, self._waiting = self._waiting, []
                     await self._open_all([one for one in batch if not one.opened.done()])
             return await wanted.opened
-        except asyncio.CancelledError:
-            wanted.opened.cancel()
-            raise
+        finally:
+            if not wanted.opened.cancel() and not wanted.opened.cancelled():
+                wanted.opened.exception()  # looked at, or asyncio would report it
 
     async def stop(self) -> None:
         """Close every producer."""
@@ -127,13 +127,12 @@ class Journals:
         """Open all of *batch*; each gets its own outcome."""
         try:
             await self._read(await self._fence_all(batch))
-        except asyncio.CancelledError:
-            for one in batch:
-                _refuse(one, TransientError("the one that was opening them was stopped"))
-            raise
         except (*CLIENT_FAILURES, MailstreamError) as exc:
             for one in batch:
                 _refuse(one, exc)
+        finally:  # nobody waits for ever, whatever happened
+            for one in batch:
+                _refuse(one, TransientError("the pass over the log was given up"))
 
     async def _fence_all(self, batch: Sequence[_Wanted]) -> list[_Wanted]:
         room = asyncio.Semaphore(_FENCES_AT_ONCE)

@@ -207,7 +207,7 @@ class ServerPoller:
             found = one_round.take(window, await search.ask(self._client, self._reader, window))
         except WhmError as exc:
             if exc.trouble in (Trouble.TIMEOUT, Trouble.TOO_LARGE):
-                one_round.shorten(window)
+                one_round.took_too_long(window)
             raise
         if found is None and window.first is None:
             self._metrics.split(self.name)

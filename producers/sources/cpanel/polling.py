@@ -31,7 +31,8 @@ SWEEP_EVERY_S: Final = 3600
 
 FIRST_SPAN_S: Final = 3600
 """Length of the first window: wide ones keep many servers busy for tens of seconds."""
-MAX_SPAN_S: Final = 6 * 3600
+MAX_SPAN_S: Final = 32 * 86_400
+"""A quiet server is asked about all its quiet days at once."""
 CAP: Final = 1000
 """``max_results_by_type`` of a window."""
 PAGING_CAP: Final = 10_000
@@ -109,6 +110,8 @@ class Polling:
             self.checkpoint = self.checkpoint._replace(newest_s=self.checkpoint.swept_s)
         self.span_s = FIRST_SPAN_S
         """Length of the next window: as long as answers are complete."""
+        self.most_s = MAX_SPAN_S
+        """Longest window: less than what did not come in time, and a little more every round."""
         self._sweep_due_s: int | None = None
 
     @property
@@ -172,20 +175,25 @@ class Round:
             self._lengthen(answer)
             return self._found(window, answer.rows, answer.malformed)
         if window.end_s - window.start_s > 1:
-            self.shorten(window)
+            self._shorten(window)
         else:
             self._pages = []
         return None
 
-    def shorten(self, window: Window) -> None:
-        """Ask for half of *window* next: its answer was incomplete, or did not come in time."""
+    def took_too_long(self, window: Window) -> None:
+        """Ask for half of *window* next: its answer did not come in time."""
+        self._shorten(window)
+        self._polling.most_s = self._polling.span_s
+
+    def _shorten(self, window: Window) -> None:
+        """Ask for half of *window* next: its answer was incomplete."""
         self._polling.span_s = max(1, (window.end_s - window.start_s) // 2)
 
     def _lengthen(self, answer: Answer) -> None:
         """Ask for more at once, if twice as many rows would still be complete."""
         fullest = max(Counter(row.kind for row in answer.rows).values(), default=0)
         if 2 * fullest < SILENT_CAP:
-            self._polling.span_s = min(2 * self._polling.span_s, MAX_SPAN_S)
+            self._polling.span_s = min(2 * self._polling.span_s, self._polling.most_s)
 
     def _take_page(self, window: Window, answer: Answer) -> Found | None:
         pages = [*(self._pages or ()), *answer.rows]
@@ -203,6 +211,8 @@ class Round:
         self._position_s = window.end_s
         polling = self._polling
         before = polling.checkpoint
+        if self._position_s >= self._end_s:
+            polling.most_s = min(polling.most_s + polling.most_s // 16 + 1, MAX_SPAN_S)
         if self._sweeps:
             done = self._position_s >= self._end_s
             polling.checkpoint = before._replace(swept_s=self._goal_s) if done else before
