@@ -284,19 +284,25 @@ def test_ids_become_names_once_wildduck_has_told_them(broker: str, tmp_path: Pat
             assert api.asked == [ACCOUNT, "0" * 24]
 
 
+def logins(now: float) -> list[dict[str, Any]]:
+    """Return logins of one account and of names that nobody has, and one mail."""
+    names = (
+        "imap_login_fail_no_mail_action",
+        "imap_login_fail_no_mail_action",
+        "mta_login_ok_handler",
+        "mta_login_ok_plugin_same_login",
+        "mta_queued",
+    )
+    ghosts = [
+        {**sample("imap_login_unknown_user"), "_username": f"ghost{number}"} for number in range(20)
+    ]
+    return [{**one, "timestamp": now} for one in (*map(sample, names), *ghosts)]
+
+
 def test_logins_are_shown_by_account_and_by_address(broker: str, tmp_path: Path) -> None:
     with stand(broker, tmp_path) as st:
         worker = st.worker()
-        now = time.time()
-        failed = {**sample("imap_login_fail_no_mail_action"), "timestamp": now}
-        ok = {**sample("mta_login_ok_handler"), "timestamp": now}
-        again = {**sample("mta_login_ok_plugin_same_login"), "timestamp": now}
-        ghosts = [
-            {**sample("imap_login_unknown_user"), "timestamp": now, "_username": f"ghost{number}"}
-            for number in range(20)
-        ]
-        mail = {**sample("mta_queued"), "timestamp": now}
-        messages = [failed, failed, ok, again, *ghosts, mail]
+        messages = logins(time.time())
         send(st, *(zlib.compress(json.dumps(one).encode()) for one in messages))
         wait_for(st, len(messages))
 

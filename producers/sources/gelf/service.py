@@ -41,31 +41,15 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         ConfigError: The configuration is unusable.
         MailstreamError: An address is taken, the spool cannot be used, or a part failed.
     """
-    gelf, topics = settings.gelf, settings.topics
+    gelf = settings.gelf
     if not gelf.is_on:
         raise ConfigError(["gelf.udp, gelf.tcp: expected an address for at least one of them"])
     registry = CollectorRegistry()
     metrics = GelfMetrics(registry, ComponentMetrics(registry, NAME, REASONS))
-    topic = topics.names.of(TOPIC)
-    appender = Appender(
-        client_options(settings.kafka, bootstrap),
-        [topic],
-        topics.partitions,
-        clock,
-        buffer_bytes=gelf.buffer_bytes,
-    )
+    appender = _appender(settings, bootstrap, clock)
     spool = Spool(settings.data_dir / "spool" / NAME, gelf.spool_bytes)
     metrics.component.received(spool.records)
-    outbox = Outbox(
-        appender,
-        spool,
-        topic,
-        topics.partitions,
-        clock,
-        memory_bytes=gelf.buffer_bytes,
-        sent=_sent(metrics, clock),
-        dropped=lambda number: metrics.component.discarded(Drop.SPOOL_FULL, number),
-    )
+    outbox = _outbox(settings, appender, spool, metrics, clock)
     names = user_names(settings, registry, clock)
     maker = record_maker(settings, names)
     inputs: list[TcpInput | UdpInput] = []
@@ -84,6 +68,31 @@ def _read_by(gelf: GelfSettings) -> GelfSettings:
     if not gelf.allow:
         return gelf
     return gelf.model_copy(update={"allow": (*gelf.allow, *_THIS_MACHINE)})
+
+
+def _appender(settings: Settings, bootstrap: str, clock: Clock) -> Appender:
+    return Appender(
+        client_options(settings.kafka, bootstrap),
+        [settings.topics.names.of(TOPIC)],
+        settings.topics.partitions,
+        clock,
+        buffer_bytes=settings.gelf.buffer_bytes,
+    )
+
+
+def _outbox(
+    settings: Settings, appender: Appender, spool: Spool, metrics: GelfMetrics, clock: Clock
+) -> Outbox:
+    return Outbox(
+        appender,
+        spool,
+        settings.topics.names.of(TOPIC),
+        settings.topics.partitions,
+        clock,
+        memory_bytes=settings.gelf.buffer_bytes,
+        sent=_sent(metrics, clock),
+        dropped=lambda number: metrics.component.discarded(Drop.SPOOL_FULL, number),
+    )
 
 
 def _sent(metrics: GelfMetrics, clock: Clock) -> Callable[[int], None]:
