@@ -34,7 +34,7 @@ _BOUNDS_S: Final = (
 )
 
 
-class Thing(StrEnum):
+class Content(StrEnum):
     """What a post holds."""
 
     EVENTS = "events"
@@ -69,13 +69,13 @@ class IngestMetrics:
         """Register in *registry*."""
         self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal))
         self._acknowledged = {
-            things: Counter(
-                f"mailstream_ingest_{things.value}_total",
-                f"{things.value.capitalize()} acknowledged by Kafka, by source and API key.",
+            content: Counter(
+                f"mailstream_ingest_{content.value}_total",
+                f"{content.value.capitalize()} acknowledged by Kafka, by source and API key.",
                 ["source", "origin"],
                 registry=registry,
             )
-            for things in Thing
+            for content in Content
         }
         self._rejected = Counter(
             "mailstream_ingest_rejected_events_total",
@@ -130,12 +130,12 @@ class IngestMetrics:
         if redacted:
             self._redacted.inc(redacted)
 
-    def acknowledged(self, things: Thing, post: Counted, now_ms: int) -> None:
+    def acknowledged(self, content: Content, post: Counted, now_ms: int) -> None:
         """Count what Kafka acknowledged of a post."""
         self._received(post)
         if post.accepted:
             self.component.sent(post.accepted)
-            self._acknowledged[things].labels(*post.sender).inc(post.accepted)
+            self._acknowledged[content].labels(*post.sender).inc(post.accepted)
         self.component.succeeded(now_ms)
 
     def unacknowledged(self, post: Counted) -> None:

@@ -26,7 +26,7 @@ from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
 from producers import node_records
 from producers.appender import ACK_DEADLINE_S, Appender
-from producers.ingest_metrics import IngestMetrics, Thing
+from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Intake, Route
 from producers.node_routes import NodeRoutes, SenderCollector
 from producers.posting import Posting, Sender, decode_batch, decode_one
@@ -76,8 +76,8 @@ class Ingest:
         self._metrics = IngestMetrics(self._registry)
         self._intake = Intake(settings, appender, clock, self._metrics)
         self._routes = (
-            Route(ONE, Thing.EVENTS, self._one),
-            Route(BATCH, Thing.EVENTS, self._batch, batch=True),
+            Route(ONE, Content.EVENTS, self._one),
+            Route(BATCH, Content.EVENTS, self._batch, batch=True),
             *NodeRoutes(settings, self._intake, clock).routes(),
         )
         self._registry.register(SenderCollector(self._intake.numbers, clock))
