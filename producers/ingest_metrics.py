@@ -34,7 +34,7 @@ _BOUNDS_S: Final = (
 )
 
 
-class Thing(StrEnum):
+class Content(StrEnum):
     """What a post holds."""
 
     EVENTS = "events"
@@ -61,13 +61,13 @@ class IngestMetrics:
         """Register in *registry*."""
         self.component = ComponentMetrics(registry, "ingest", (*Reason, *Refusal, *Drop))
         self._acknowledged = {
-            things: Counter(
-                f"mailstream_ingest_{things.value}_total",
-                f"{things.value.capitalize()} acknowledged by Kafka, by source and API key.",
+            content: Counter(
+                f"mailstream_ingest_{content.value}_total",
+                f"{content.value.capitalize()} acknowledged by Kafka, by source and API key.",
                 ["source", "origin"],
                 registry=registry,
             )
-            for things in Thing
+            for content in Content
         }
         self._rejected = Counter(
             "mailstream_ingest_rejected_events_total",
@@ -122,12 +122,12 @@ class IngestMetrics:
         if redacted:
             self._redacted.inc(redacted)
 
-    def acknowledged(self, things: Thing, post: Post, now_ms: int) -> None:
+    def acknowledged(self, content: Content, post: Post, now_ms: int) -> None:
         """Count what Kafka acknowledged of a post."""
         self._received(post)
         if post.written:
             self.component.sent(post.written)
-            self._acknowledged[things].labels(*post.sender).inc(post.written)
+            self._acknowledged[content].labels(*post.sender).inc(post.written)
         self.component.succeeded(now_ms)
 
     def unacknowledged(self, post: Post) -> None:

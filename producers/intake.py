@@ -20,7 +20,7 @@ from pipeline.kit.settings import SENDERS, SOURCES, Settings
 from producers.api_keys import ApiKeys, SourceNotAllowedError, UnknownSourceError, WrongKeyError
 from producers.appender import Appender
 from producers.disk import DiskSpace
-from producers.ingest_metrics import IngestMetrics, Refusal, Thing
+from producers.ingest_metrics import Content, IngestMetrics, Refusal
 from producers.posting import Post, Sender, TooManyEventsError
 from producers.request_body import BodyReader, EncodingError, SlowClientError, TooLargeError
 from producers.sender_numbers import Numbers, SenderNumbers, numbers_of, require_as_many
@@ -37,7 +37,7 @@ class Route:
     """One route that takes posts."""
 
     path: str
-    things: Thing
+    content: Content
     prepare: Prepare
     batch: bool = False
     """Whether the body may hold several, some of which may be rejected."""
@@ -144,7 +144,7 @@ class Intake:
         except TransientError as exc:
             self._metrics.unacknowledged(post)
             return self._unavailable(exc)
-        self._metrics.acknowledged(route.things, post, self._clock.now_ms())
+        self._metrics.acknowledged(route.content, post, self._clock.now_ms())
         if post.rejected and (post.is_single or not route.batch):
             error = post.rejected[0].error
             return listen.error_response(400, error.reason.value, error.detail)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from pipeline.kit.clock import Clock
 from pipeline.kit.settings import SENDERS, Settings
-from producers.ingest_metrics import Thing
+from producers.ingest_metrics import Content
 from producers.intake import Intake, Route
 from producers.node_records import NodeRecords, posted_heartbeat, posted_observations
 from producers.posting import Sender
@@ -39,8 +39,8 @@ class NodeRoutes:
     def routes(self) -> tuple[Route, ...]:
         """Return the routes."""
         return (
-            Route(NODES, Thing.HEARTBEATS, self._heartbeat, sources=SENDERS),
-            Route(METRICS, Thing.OBSERVATIONS, self._observations, batch=True, sources=SENDERS),
+            Route(NODES, Content.HEARTBEATS, self._heartbeat, sources=SENDERS),
+            Route(METRICS, Content.OBSERVATIONS, self._observations, batch=True, sources=SENDERS),
         )
 
     def _records(self, sender: Sender) -> NodeRecords:

@@ -13,7 +13,7 @@ from pipeline.kit.settings import Settings
 from producers.gelf.metrics import GelfMetrics
 from producers.gelf.post import GelfPost
 from producers.gelf.setup import record_maker, user_names
-from producers.ingest_metrics import IngestMetrics, Thing
+from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Route
 from producers.posting import Sender
 
@@ -47,7 +47,7 @@ class GelfRoute:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the one route."""
-        return (Route(GELF, Thing.EVENTS, self._post, batch=True, sources=(SOURCE,)),)
+        return (Route(GELF, Content.EVENTS, self._post, batch=True, sources=(SOURCE,)),)
 
     async def _post(self, body: bytes, sender: Sender) -> GelfPost:
         most = self._settings.ingest.max_batch_events

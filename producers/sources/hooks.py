@@ -28,7 +28,7 @@ from producers import node_records
 from producers.appender import ACK_DEADLINE_S, Appender
 from producers.gelf.records import TOPIC as GELF_TOPIC
 from producers.gelf.route import GelfRoute
-from producers.ingest_metrics import IngestMetrics, Thing
+from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Intake, Route
 from producers.node_routes import NodeRoutes, SenderCollector
 from producers.posting import Posting, Sender, decode_batch, decode_one
@@ -82,8 +82,8 @@ class Ingest:
         """A part of its own, if there is one: it must run beside this one."""
         self._intake = Intake(settings, appender, clock, self._metrics)
         self._routes = (
-            Route(ONE, Thing.EVENTS, self._one),
-            Route(BATCH, Thing.EVENTS, self._batch, batch=True),
+            Route(ONE, Content.EVENTS, self._one),
+            Route(BATCH, Content.EVENTS, self._batch, batch=True),
             *gelf.routes(),
             *NodeRoutes(settings, self._intake, clock).routes(),
         )

@@ -32,9 +32,12 @@ PASSWORD, TOKEN = "redis-pass-5ecret", "wildduck-token-5ecret"
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder = tmp_path_factory.mktemp("redis")
     port = free_port("127.0.0.1")
-    command = f"--port {port} --bind 127.0.0.1 --appendonly no --dir {folder}".split()
-    rights = ["--user", f"mailstream on >{PASSWORD} +info", "--user", "default off"]
-    program = Program("redis", [redis_server(), *command, *rights], folder)
+    config = folder / "redis.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\nuser default off\n"
+        f"user mailstream on >{PASSWORD} +info\n"
+    )
+    program = Program("redis", [redis_server(), config], folder)
     program.start()
     try:
         wait_until(lambda: "Ready to accept" in program.said(), "redis listens", within_s=20)

@@ -168,15 +168,16 @@ class Outbox:
         )
 
     async def _keep_telling(self) -> None:
+        failures = 0
         while True:
-            wait_s = HEARTBEAT_S
             try:
                 await self._sink.tell(self.heartbeat())
+                failures = 0
             except (TransientError, RefusedError, TooManyError) as exc:
                 self._component.failed(Unsent.UNAVAILABLE, Stage.SENDING)
-                log.warning("a heartbeat was not taken", extra={"error": str(exc)})
-                wait_s = _AGAIN_S
-            await self._clock.sleep(wait_s)
+                _tell("a heartbeat was not taken", exc, failures)
+                failures += 1
+            await self._clock.sleep(_AGAIN_S if failures else HEARTBEAT_S)
 
     async def _keep_sending(self) -> None:
         attempt = 0
@@ -191,7 +192,7 @@ class Outbox:
             except TransientError as exc:
                 self.trouble = str(exc)
                 self._component.failed(Unsent.UNAVAILABLE, Stage.SENDING)
-                log.warning("observations are not taken", extra={"error": str(exc)})
+                _tell("observations are not taken", exc, attempt)
                 wait_s = max(_BACKOFF.wait_s(attempt, self._random), exc.retry_after_s or 0.0)
                 await self._clock.sleep(wait_s)
                 attempt += 1
@@ -238,3 +239,9 @@ class Outbox:
     def _give_up(self, why: Lost, count: int) -> None:
         self._component.discarded(why, count)
         self._dropped += count
+
+
+def _tell(what: str, error: Exception, before: int) -> None:
+    """Log a failure; the first of a row only tells that a connection is not there yet."""
+    level = logging.WARNING if before else logging.INFO
+    log.log(level, what, extra={"error": str(error)})
