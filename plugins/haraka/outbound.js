@@ -97,16 +97,18 @@ function bounced(context, hmail, err) {
   }));
 }
 
-/** What a recipient's `dsn_*` say; without a reply, the error of the attempt. */
+/**
+ * What a recipient's `dsn_*` say; without a reply, the error of the attempt. Then the status is Haraka's
+ * own, which calls a refused connection 5.1.2, an address that does not exist.
+ */
 function failure(to, err) {
   const code = whole(to.dsn_smtp_code);
-  const status = text(to.dsn_status, 64);
   const mx = to.dsn_remote_mta;
   const host = { mx_host: mx && !net.isIP(mx) ? text(mx, 255) : undefined, mx_ip: ip(mx) };
   if (code === undefined) {
-    const error = text(to.dsn_msg || err, 16384);
-    return { ...host, enhanced_status: status, error_message: error };
+    return { ...host, error_message: text(to.dsn_msg || err, 16384) };
   }
+  const status = text(to.dsn_status, 64);
   const words = [code, to.dsn_smtp_extc || status, to.dsn_smtp_response].filter(Boolean).join(' ');
   const response = text(to.reason || words, 16384);
   return { ...host, response_code: code, enhanced_status: status, response_message: response };
