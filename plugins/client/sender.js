@@ -140,7 +140,8 @@ class Sender {
   _wake(ms) {
     if (this.closed) return;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this._pump(), ms);
+    const failed = (err) => this.say('pump', 'error', `posting failed: ${err.code || err.message}`);
+    this.timer = setTimeout(() => this._pump().catch(failed), ms);
     this.timer.unref();
   }
 

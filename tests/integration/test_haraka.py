@@ -4,58 +4,30 @@ from __future__ import annotations
 
 import smtplib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeAlias
 
 import pytest
 
 from mailstream.ports import free_port
 from tests.kit.haraka import Haraka
-from tests.kit.mail_sink import REFUSING, Sink, mail_sink
-from tests.kit.processes import wait_until
-from tests.kit.stand import Stand, stand
+from tests.kit.mail_sink import REFUSING, mail_sink
+from tests.kit.mta_site import (
+    PASSWORD,
+    SENDER,
+    Event,
+    MtaSite,
+    assert_ids_are_distinct,
+    message_id,
+    of,
+)
+from tests.kit.stand import stand
 
 pytestmark = pytest.mark.integration
 
-Event = dict[str, Any]
-PASSWORD = "opensesame"
-SENDER = "alice@example.com"
-ARRIVED_S = 90.0
-
-
-class Site(NamedTuple):
-    """A Haraka that posts to a mailstream."""
-
-    stand: Stand
-    mta: Haraka
-    sink: Sink
-
-    def send(self, subject: str, *recipients: str, user: str | None = None) -> None:
-        """Send one mail, to others if *user* logs in."""
-        mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = SENDER, "list@example.net", subject
-        mail["Message-ID"] = f"<{subject}@example.com>"
-        mail.set_content("body of the mail")
-        with smtplib.SMTP("127.0.0.1", self.mta.port, timeout=30) as client:
-            if user is not None:
-                client.login(user, PASSWORD)
-            client.send_message(mail, SENDER, recipients)
-
-    def events(self, until: Callable[[Sequence[Event]], bool]) -> list[Event]:
-        """Return ``mail.events`` once *until* holds for it."""
-
-        def arrived() -> list[Event] | None:
-            events = self.stand.events()
-            return events if until(events) else None
-
-        try:
-            return wait_until(arrived, "all events", within_s=ARRIVED_S, every_s=0.5)
-        except TimeoutError as exc:
-            found = "\n".join(map(str, self.stand.events()))
-            raise TimeoutError(f"{exc}\n{found}\n{self.mta.said()}") from exc
+Site: TypeAlias = MtaSite[Haraka]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +52,7 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         mta = Haraka(_made(folder / "haraka"), plugin, {"alice": PASSWORD}, sink=smtp)
         stack.callback(mta.end)
         mta.start()
-        yield Site(st, mta, sink)
+        yield MtaSite(st, mta, sink)
 
 
 def _made(folder: Path) -> Path:
@@ -88,14 +60,9 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def of(events: Sequence[Event], **fields: object) -> list[Event]:
-    """Return the events with these fields."""
-    return [one for one in events if all(one.get(name) == is_ for name, is_ in fields.items())]
-
-
 def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -> None:
     recipients = ["ok@a.example", "hard@a.example", "tmp@a.example", "ok@b.example"]
-    site.send("several", *recipients, f"ok@{REFUSING}", user="alice")
+    site.send(site.mta.port, "several", *recipients, f"ok@{REFUSING}", user="alice")
     outcomes = Counter(
         {
             ("a.example", "delivered"): 1,
@@ -108,7 +75,7 @@ def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -
     )
 
     def found(events: Sequence[Event]) -> Counter[tuple[str, str]]:
-        mine = of(events, message_id="<several@example.com>")
+        mine = of(events, message_id=message_id("several"))
         return Counter(
             (one["to_domain"], one["event_type"]) for one in mine if one["event_type"] != "sent"
         )
@@ -127,7 +94,7 @@ def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -
     (sent,) = of(events, event_type="sent")
     assert (sent["recipients"], sent["user"], sent["direction"]) == (5, "alice", "outbound")
     assert sent["client_ip"] == "127.0.0.1"
-    for one in of(events, message_id="<several@example.com>"):
+    for one in of(events, message_id=message_id("several")):
         assert one["queue_id"] == sent["queue_id"]
         assert one["user"] == "alice"
         assert (one["source"], one["mta_node"]) == ("haraka", "mx1.example.com")
@@ -153,9 +120,9 @@ def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -
 
 
 def test_mail_for_us_and_refused_mail(site: Site) -> None:
-    site.send("inbound", "in@here.example", "too@here.example")
+    site.send(site.mta.port, "inbound", "in@here.example", "too@here.example")
     with pytest.raises(smtplib.SMTPRecipientsRefused):
-        site.send("denied", "deny@here.example")
+        site.send(site.mta.port, "denied", "deny@here.example")
     events = site.events(
         lambda all_: (
             len(of(all_, event_type="received")) >= 2 and bool(of(all_, event_type="rejected"))
@@ -187,12 +154,11 @@ def test_a_restart_while_ingest_is_away_loses_nothing_and_doubles_nothing(site: 
     assert site.stand.ingest().stop() == 0
     mails = 10
     for n in range(mails):
-        site.send(f"restart-{n}", "in@restart.example")
+        site.send(site.mta.port, f"restart-{n}", "in@restart.example")
     site.mta.stop()
     site.mta.start()
     site.stand.ingest()
     events = site.events(lambda all_: len(of(all_, to_domain="restart.example")) >= mails)
     mine = of(events, to_domain="restart.example")
     assert Counter(one["event_type"] for one in mine) == {"received": mails}
-    ids = [one["event_id"] for one in events]
-    assert len(set(ids)) == len(ids)
+    assert_ids_are_distinct(events)

@@ -4,60 +4,32 @@ from __future__ import annotations
 
 import smtplib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from email.message import EmailMessage
-from typing import Any, NamedTuple
+from typing import TypeAlias
 
 import pytest
 
 from mailstream.ports import free_port
-from tests.kit.mail_sink import REFUSING, UNKNOWN, Sink, dns_stub, mail_sink
+from tests.kit.mail_sink import REFUSING, UNKNOWN, dns_stub, mail_sink
+from tests.kit.mta_site import (
+    PASSWORD,
+    SENDER,
+    Event,
+    MtaSite,
+    assert_ids_are_distinct,
+    message_id,
+    of,
+)
 from tests.kit.mta_stores import stores
 from tests.kit.processes import wait_until
-from tests.kit.stand import Stand, stand
+from tests.kit.stand import stand
 from tests.kit.zonemta import ADDRESSES, ZoneMta
 
 pytestmark = pytest.mark.integration
 
-Event = dict[str, Any]
+Site: TypeAlias = MtaSite[ZoneMta]
 KEY = "key-of-mta1"
-PASSWORD = "opensesame"
-SENDER = "alice@example.com"
-ARRIVED_S = 90.0
-
-
-class Site(NamedTuple):
-    """A ZoneMTA that posts to a mailstream."""
-
-    stand: Stand
-    mta: ZoneMta
-    sink: Sink
-
-    def send(self, subject: str, *recipients: str, user: str | None = None) -> None:
-        """Send one mail, by submission if *user* logs in."""
-        mail = EmailMessage()
-        mail["From"], mail["To"], mail["Subject"] = SENDER, "list@example.net", subject
-        mail["Message-ID"] = f"<{subject.replace(' ', '-')}@example.com>"
-        mail.set_content("body of the mail")
-        port = self.mta.feeder if user is None else self.mta.submission
-        with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
-            if user is not None:
-                client.login(user, PASSWORD)
-            client.send_message(mail, SENDER, recipients)
-
-    def events(self, until: Callable[[Sequence[Event]], bool]) -> list[Event]:
-        """Return ``mail.events`` once *until* holds for it."""
-
-        def arrived() -> list[Event] | None:
-            events = self.stand.events()
-            return events if until(events) else None
-
-        try:
-            return wait_until(arrived, "all events", within_s=ARRIVED_S, every_s=0.5)
-        except TimeoutError as exc:
-            found = "\n".join(map(str, self.stand.events()))
-            raise TimeoutError(f"{exc}\n{found}\n{self.mta.said()}") from exc
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +62,11 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         mta = ZoneMta(folder, kept, plugin, sink=smtp, dns=dns)
         stack.callback(mta.end)
         mta.start()
-        yield Site(st, mta, sink)
-
-
-def of(events: Sequence[Event], **fields: object) -> list[Event]:
-    """Return the events with these fields."""
-    return [one for one in events if all(one.get(name) == is_ for name, is_ in fields.items())]
+        yield MtaSite(st, mta, sink)
 
 
 def test_a_mail_that_is_delivered(site: Site) -> None:
-    site.send("delivered", "ok@delivered.example", user="alice")
+    site.send(site.mta.submission, "delivered", "ok@delivered.example", user="alice")
     events = site.events(
         lambda all_: bool(of(all_, to_domain="delivered.example", event_type="delivered"))
     )
@@ -108,7 +75,7 @@ def test_a_mail_that_is_delivered(site: Site) -> None:
     assert (sent["user"], sent["from_domain"]) == ("alice", "example.com")
     (delivered,) = of(events, event_type="delivered", to_domain="delivered.example")
     assert delivered["queue_id"] == sent["queue_id"]
-    assert delivered["message_id"] == sent["message_id"] == "<delivered@example.com>"
+    assert delivered["message_id"] == sent["message_id"] == message_id("delivered")
     assert (delivered["user"], delivered["router"]) == ("alice", "submission")
     assert delivered["sending_ip"] in ADDRESSES
     assert delivered["mx_host"] == "mx1.delivered.example"
@@ -120,12 +87,19 @@ def test_a_mail_that_is_delivered(site: Site) -> None:
 
 
 def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -> None:
-    site.send("several", "ok@a.example", "hard@b.example", "tmp@c.example", "full@d.example")
+    site.send(
+        site.mta.feeder,
+        "several",
+        "ok@a.example",
+        "hard@b.example",
+        "tmp@c.example",
+        "full@d.example",
+    )
     kinds = Counter({"sent": 1, "delivered": 1, "bounced": 3, "deferred": 1})
     domains = "a.example", "b.example", "c.example", "d.example"
 
     def mine(events: Sequence[Event]) -> list[Event]:
-        return of(events, message_id="<several@example.com>")
+        return of(events, message_id=message_id("several"))
 
     def dsns(events: Sequence[Event]) -> list[Event]:
         return [one for one in of(events, is_dsn=True) if one["to_domain"] == "example.com"]
@@ -164,7 +138,7 @@ def test_each_recipient_has_its_own_outcome_and_bounces_their_dsns(site: Site) -
 
 
 def test_mail_that_finds_no_host(site: Site) -> None:
-    site.send("nowhere", f"ok@{REFUSING}", f"ok@{UNKNOWN}")
+    site.send(site.mta.feeder, "nowhere", f"ok@{REFUSING}", f"ok@{UNKNOWN}")
     events = site.events(
         lambda all_: (
             bool(of(all_, event_type="bounced", to_domain=UNKNOWN))
@@ -183,8 +157,8 @@ def test_mail_that_finds_no_host(site: Site) -> None:
 
 def test_mail_that_is_not_taken(site: Site) -> None:
     with pytest.raises(smtplib.SMTPDataError):
-        site.send("refuse me", "ok@e.example", "ok@f.example", user="bob")
-    site.send("drop me", "ok@g.example")
+        site.send(site.mta.submission, "refuse me", "ok@e.example", "ok@f.example", user="bob")
+    site.send(site.mta.feeder, "drop me", "ok@g.example")
     events = site.events(lambda all_: len(of(all_, event_type="rejected")) >= 2)
     (refused,) = of(events, error_code="noqueue")
     assert (refused["recipients"], refused["response_code"]) == (2, 550)
@@ -198,7 +172,7 @@ def test_a_restart_of_all_loses_nothing_and_doubles_nothing(site: Site) -> None:
     assert site.stand.ingest().stop() == 0
     mails = 20
     for n in range(mails):
-        site.send(f"restart {n}", f"ok@r{n}.example")
+        site.send(site.mta.feeder, f"restart {n}", f"ok@r{n}.example")
     wait_until(
         lambda: len([to for _, to in site.sink.taken if "@r" in to]) == mails,
         "all is delivered while ingest is away",
@@ -217,5 +191,4 @@ def test_a_restart_of_all_loses_nothing_and_doubles_nothing(site: Site) -> None:
         lambda all_: found([one for one in all_ if "message_id" in one]) >= expected
     )
     assert found([one for one in events if "message_id" in one]) == expected
-    ids = [one["event_id"] for one in events]
-    assert len(set(ids)) == len(ids)
+    assert_ids_are_distinct(events)

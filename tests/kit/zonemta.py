@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,9 +34,10 @@ class ZoneMta(Program):
             sink: Port that it delivers to.
             dns: Port of its name server.
         """
-        plugins = folder / "plugins"
-        install_plugin("zonemta", plugins / "mailstream")
-        shutil.copy(ROOT / "tests" / "kit" / "mtas" / "zonemta" / "policy.js", plugins)
+        # It looks for its own plugins and for packages below the working folder.
+        (folder / "plugins").symlink_to(_PACKAGE / "plugins")
+        install_plugin("zonemta", folder / "node_modules" / "zonemta-mailstream")
+        ours = ROOT / "tests" / "kit" / "mtas" / "zonemta"
         self.submission, self.feeder, self.api, queue = (free_port("127.0.0.1") for _ in range(4))
         everywhere = ["main", "receiver", "sender"]
         pool = [{"address": one, "name": f"out{n}.example.com"} for n, one in enumerate(ADDRESSES)]
@@ -47,9 +47,9 @@ class ZoneMta(Program):
             "nameservers": [f"127.0.0.1:{dns}"],
             "dns": {"caching": False},
             "mtaSts": {"enabled": False},
-            "pluginsPath": str(plugins),
+            "pluginsPath": str(ours),
             "plugins": {
-                "mailstream": {"enabled": everywhere, **plugin},
+                "modules/zonemta-mailstream": {"enabled": everywhere, **plugin},
                 "policy": {"enabled": "receiver"},
             },
             "dbs": {
@@ -77,8 +77,8 @@ class ZoneMta(Program):
         }
         path = folder / "zonemta.json"
         path.write_text(json.dumps(config))
-        # It looks for its own plugins below the working folder.
-        command: list[str | Path] = ["env", "-C", _PACKAGE, "node", "app.js", f"--config={path}"]
+        command: list[str | Path] = ["env", "-C", folder, "node", _PACKAGE / "app.js"]
+        command.append(f"--config={path}")
         super().__init__("zonemta", command, folder)
 
     def start(self) -> None:

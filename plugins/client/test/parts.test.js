@@ -1,6 +1,8 @@
 'use strict';
 
 const assert = require('node:assert');
+const fs = require('node:fs');
+const path = require('node:path');
 const { test } = require('node:test');
 const { Backoff } = require('../backoff');
 const { eventId, readOptions } = require('..');
@@ -63,4 +65,13 @@ test('log lines that repeat are held back', () => {
   for (let n = 0; n < 5; n += 1) say('one', 'warn', 'again');
   say('two', 'info', 'other');
   assert.deepStrictEqual(said, ['warn again', 'info other']);
+});
+
+test('the READMEs of both plugins list every setting', () => {
+  for (const plugin of ['zonemta', 'haraka']) {
+    const text = fs.readFileSync(path.join(__dirname, '..', '..', plugin, 'README.md'), 'utf8');
+    for (const name of Object.keys(readOptions({}, {}).options)) {
+      if (plugin !== 'haraka' || name !== 'hold_ms') assert.ok(text.includes(`\`${name}\``), `${plugin}: ${name}`);
+    }
+  }
 });
