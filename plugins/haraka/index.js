@@ -23,10 +23,6 @@ exports.register = function register() {
   this.sender = new Sender({ options, source: 'haraka', role, version, log });
 };
 
-exports.shutdown = function shutdown() {
-  this.sender.close();
-};
-
 /**
  * Returns a hook that posts the events that *eventsOf* makes of its arguments.
  *

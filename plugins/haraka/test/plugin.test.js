@@ -15,7 +15,7 @@ async function loaded(t, config = {}) {
   // Haraka copies a package's exports onto its own object.
   const made = { ...plugin, config: { get: () => ({ main }) }, loginfo: log, logwarn: log, logerror: log };
   made.register();
-  t.after(() => made.shutdown());
+  t.after(() => made.sender.close());
   return { made, server, said };
 }
 
