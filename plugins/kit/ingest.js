@@ -8,7 +8,7 @@ class Ingest {
   constructor() {
     /** Posts in order: { path, headers, packed, events or body }. */
     this.posts = [];
-    /** Answers to come, first one first; then 202. Each { status, headers, body } or 'hang up'. */
+    /** Answers to come, first one first; then 202. Each { status, headers, body }, 'hang up' or 'never'. */
     this.answers = [];
     this.waiting = [];
     this.server = http.createServer((request, response) => this._take(request, response));
@@ -58,6 +58,8 @@ class Ingest {
     if (answer === 'hang up') {
       post.status = 0;
       request.socket.destroy();
+    } else if (answer === 'never') {
+      post.status = 0;
     } else {
       const accepted = { accepted: isBatch ? body.events.length : 1, rejected: [] };
       response.writeHead(post.status, { 'Content-Type': 'application/json', ...answer.headers });

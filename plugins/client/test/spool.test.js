@@ -69,6 +69,19 @@ test('a process that SIGTERM ends leaves its events, and the next one posts them
   await until(() => next.buffered === 0 && files(spool).length === 0);
 });
 
+test('a process that ends while ingest has not answered leaves what it posted', async (t) => {
+  const spool = folder(t);
+  const server = await ingest(t);
+  server.answers.push('never');
+  const made = child(t, spool, 'sender._wake(0); setInterval(() => {}, 1000);', server.url);
+  await server.until(() => server.batches.length === 1);
+  made.kill('SIGTERM');
+  await once(made, 'close');
+  sender(t, { url: server.url, spool });
+  await server.until(() => server.events.length === 3);
+  assert.strictEqual(server.batches[1].headers['x-numbers'], server.batches[0].headers['x-numbers']);
+});
+
 test('a process that listens to SIGTERM itself goes on, and loses nothing', async (t) => {
   const spool = folder(t);
   const made = child(t, spool, `
