@@ -64,6 +64,12 @@ $(TOOLS)/.redis: .ci/get-redis
 	@.ci/get-redis $(TOOLS)
 	@touch $@
 
+MTAS := .cache/mtas
+PINS := $(wildcard tests/kit/mtas/*/package-lock.json tests/kit/mtas/*/go.sum)
+$(MTAS)/.made: .ci/get-mtas .ci/get-debian $(PINS)
+	@.ci/get-mtas $(MTAS)
+	@touch $@
+
 # --- the program ------------------------------------------------------------------------------
 
 .PHONY: run
@@ -76,16 +82,26 @@ demo: setup ## The same with realistic traffic from a simulator
 
 # --- checks -----------------------------------------------------------------------------------
 
+PLUGINS := client zonemta haraka
+
+.PHONY: plugins
+plugins: ## Check and test the plugins for ZoneMTA and Haraka, and pack them into build/plugins
+	@.ci/check-plugins $(PLUGINS)
+	@mkdir -p build/plugins
+	@for name in $(filter-out client,$(PLUGINS)); do \
+		npm pack --silent --pack-destination build/plugins ./plugins/$$name; done
+
 .PHONY: check
 check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules and the fast tests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	.ci/check-plugins $(PLUGINS)
 	$(BIN)/python -m pytest -q -m 'not ($(SUITES))' $(ARGS)
 
 .PHONY: test
-test: check $(TOOLS)/.redis ## All of that, and the tests on a real Kafka with killed processes
+test: check $(TOOLS)/.redis $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: format
@@ -114,6 +130,6 @@ lock: .venv/.dev ## Renew the lock files from pyproject.toml (ARGS=--upgrade for
 
 .PHONY: clean
 clean: ## Remove what make and the tools made here; data folders and Kafka's jars stay
-	rm -rf .venv $(TOOLS) build dist *.egg-info .hypothesis
+	rm -rf .venv $(TOOLS) .cache build dist plugins/*/node_modules *.egg-info .hypothesis
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find mailstream pipeline producers consumers docs tests bench -name __pycache__ -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+MTAS = ROOT / "tests" / "kit" / "mtas"
+NPM_LOCKS = sorted([*MTAS.glob("*/package-lock.json"), *ROOT.glob("plugins/*/package-lock.json")])
 DOCUMENT = (ROOT / "docs" / "dependencies.md").read_text()
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -77,16 +80,49 @@ def test_the_debian_packages_that_errors_and_scripts_name_are_explained() -> Non
     texts = [
         (ROOT / "README.md").read_text(),
         (ROOT / "mailstream" / "kafka" / "jars.py").read_text(),
-        (ROOT / ".ci" / "get-promtool").read_text().replace("download", "install"),
     ]
+    scripts = "\n".join(path.read_text() for path in (ROOT / ".ci").iterdir())
+    fetched = re.findall(r'/get-debian" "[^"]+" (.+)', scripts.replace("\\\n", ""))
     named = {
         package
         for text in texts
         for packages in re.findall(r"\binstall ((?:[a-z][a-z0-9-]+ ?)+)[`)]", text)
         for package in packages.split()
-    }
+    } | {package for packages in fetched for package in packages.split()}
     assert named <= listed("Debian packages")
-    assert "prometheus" in named
+    assert {"prometheus", "redis-server"} <= named
+
+
+def test_every_mta_and_store_of_the_tests_is_explained() -> None:
+    packages = [
+        json.loads((folder / "package.json").read_text())
+        for folder in (MTAS / "zonemta", MTAS / "haraka")
+    ]
+    modules = re.findall(
+        r"^require \S+/(\S+) ", (MTAS / "ferretdb" / "go.mod").read_text(), re.MULTILINE
+    )
+    named = {name for package in packages for name in package["dependencies"]} | set(modules)
+    assert listed("Programs that tests run") == named
+
+
+@pytest.mark.parametrize("lock", NPM_LOCKS)
+def test_npm_lock_files_pin_everything_by_hash_and_name_no_place(lock: Path) -> None:
+    packages = json.loads(lock.read_text())["packages"]
+    for path, package in packages.items():
+        if "node_modules/" in path and not package.get("link"):
+            assert package["integrity"].startswith("sha512-"), path
+        assert package.get("resolved", "../") == "../" or package.get("link"), path
+
+
+@pytest.mark.parametrize(
+    "plugin", sorted(path.parent for path in ROOT.glob("plugins/*/package.json"))
+)
+def test_plugins_need_nothing_but_node_and_our_client(plugin: Path) -> None:
+    package = json.loads((plugin / "package.json").read_text())
+    assert not {"devDependencies", "peerDependencies", "optionalDependencies"} & package.keys()
+    dependencies = package.get("dependencies", {})
+    assert dependencies in ({}, {"mailstream-client": "file:../client"})
+    assert package.get("bundleDependencies", []) == list(dependencies)
 
 
 @pytest.mark.parametrize(

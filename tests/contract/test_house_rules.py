@@ -57,6 +57,14 @@ def test_a_module_says_what_it_is_and_stays_short(module: str) -> None:
     assert len(text.splitlines()) <= LONGEST_FILE
 
 
+@pytest.mark.parametrize("script", sorted(ROOT.glob("plugins/*/*.js")), ids=lambda path: path.stem)
+def test_a_file_of_the_plugins_says_what_it_is_and_stays_short(script: Path) -> None:
+    text = script.read_text()
+    assert text.startswith("/**")
+    assert "\n'use strict';\n" in text
+    assert len(text.splitlines()) <= LONGEST_FILE
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_functions_are_left_empty_for_later(module: str) -> None:
     for node in ast.walk(ast.parse((ROOT / module).read_text())):
