@@ -211,7 +211,12 @@ def _mapping(name: str) -> dict[str, dict[str, str]]:
     return mapping
 
 
-def _unique(rules: Iterable[TextRule]) -> None:
+def check_ids(rules: Iterable[TextRule]) -> None:
+    """Check that every rule has an id of its own.
+
+    Raises:
+        ValueError: Two have the same.
+    """
     seen: set[str] = set()
     for rule in rules:
         if rule.id in seen:
@@ -245,7 +250,7 @@ SOURCE_CATEGORY: Final = {
 VAGUE_STATUS: Final = frozenset({"0.0", "5.0", "7.0", "7.1"})
 """Subject and detail of statuses that say little: a weak text, a hint or a code says more."""
 
-_unique(
+check_ids(
     (
         *(rule for rules in BY_PROVIDER.values() for rule in rules),
         *STRONG_TEXTS,

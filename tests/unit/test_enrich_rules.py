@@ -13,7 +13,7 @@ from pipeline.enrich import bounce_rules as table
 from pipeline.enrich.bounce_rules import CLASSES, THEIR_CLASSES, UNCLASSIFIED, TextRule, text_rule
 from pipeline.enrich.classify import Bounce, Reply, classify
 from pipeline.enrich.phrases import Phrase
-from pipeline.enrich.providers import NAMES, provider_of
+from pipeline.enrich.providers import NAMES, PROVIDERS, provider_of
 from pipeline.enrich.reply import codes
 
 RULES = [
@@ -98,9 +98,17 @@ def test_every_class_is_the_class_of_a_rule() -> None:
 
 def test_rules_are_for_known_providers_and_have_names_of_their_own() -> None:
     assert set(table.BY_PROVIDER) <= set(NAMES)
-    ids = [rule.id for _, rule in RULES]
-    assert len(ids) == len(set(ids))
-    assert all(re.fullmatch(r"(?:[a-z-]+\.)?[a-z-]+", one) for one in ids)
+    rules = [rule for _, rule in RULES]
+    table.check_ids(rules)
+    with pytest.raises(ValueError, match="two rules have the id greylist"):
+        table.check_ids([*rules, table.STRONG_TEXTS[0]])
+    assert all(re.fullmatch(r"(?:[a-z-]+\.)?[a-z-]+", rule.id) for rule in rules)
+
+
+def test_a_suffix_is_one_provider_s() -> None:
+    listed = table.read("providers.toml", dict[str, list[str]])
+    suffixes = [suffix for names in listed.values() for suffix in names]
+    assert len(suffixes) == len(set(suffixes)) == len(PROVIDERS)
 
 
 def test_no_rule_file_holds_a_recipient() -> None:
