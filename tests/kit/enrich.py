@@ -98,6 +98,21 @@ def posted(**fields: Any) -> dict[str, Any]:
     }
 
 
+def mail(**fields: object) -> dict[str, object]:
+    """Return a posted event that every family of customer mail counts."""
+    return posted(
+        **{
+            "user": "alice",
+            "from_domain": "x.org",
+            "to_domain": "gmail.com",
+            "sending_ip": "192.0.2.1",
+            "client_ip": "198.51.100.1",
+            "mta_node": "mta1",
+            **fields,
+        }
+    )
+
+
 def raw(
     event: Mapping[str, Any],
     offset: int = 0,
