@@ -122,11 +122,18 @@ async def _reading(
         await reader.close()
 
 
-def _placed(record: Any) -> Placed | None:
-    """Return the event of *record*; None, and a warning, if it holds none."""
-    place = Place(record.topic, record.partition, record.offset)
+def event_of(record: Any) -> MailEvent | None:
+    """Return the event of a record of ``mail.events``; None, and a warning, if it holds none."""
     try:
-        return Placed(_decode(record.value or b""), place)
+        return _decode(record.value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        place = Place(record.topic, record.partition, record.offset)
         log.warning("a record is no event", extra={**place._asdict(), "error": str(exc)})
         return None
+
+
+def _placed(record: Any) -> Placed | None:
+    event = event_of(record)
+    if event is None:
+        return None
+    return Placed(event, Place(record.topic, record.partition, record.offset))

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 
 import click
 
-from mailstream.commands import broker, classify, configuration, dead, running, tail
+from mailstream.commands import broker, classify, configuration, dead, replay, running, tail
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
 
@@ -26,6 +26,7 @@ COMMANDS: Final = (
     running.produce,
     tail.tail,
     dead.dead,
+    replay.replay,
     classify.classify,
     configuration.config,
 )

@@ -42,11 +42,12 @@ def show_on(stream: IO[str]) -> Callable[[MailEvent], None]:
 def line(event: MailEvent) -> Text:
     """Return time, type, who to whom, by which address, and what the other side said."""
     kind = event.event_type or "-"
-    text = Text(f"{(event.timestamp or '-')[11:23]:<12} ", style="dim")
-    text.append(f"{printable(kind):<{_WIDTH}}", style=f"not dim {STYLES.get(kind, 'none')}")
+    text = Text()
+    text.append(f"{(event.timestamp or '-')[11:23]:<12} ", style="dim")
+    text.append(f"{printable(kind):<{_WIDTH}}", style=STYLES.get(kind, ""))
     for word, style in _words(event):
         text.append(" ")
-        text.append(printable(word), style=f"not dim {style}")
+        text.append(printable(word), style=style)
     return text
 
 
@@ -59,14 +60,14 @@ def _words(event: MailEvent) -> Iterator[tuple[str, str]]:
         yield f"-> {receiver}", "bold"
     address = event.sending_ip or event.client_ip
     if address:
-        yield address, "none"
+        yield address, ""
     answer = " ".join(
         str(part) for part in (event.response_code, event.enhanced_status) if part is not None
     )
     if answer:
-        yield answer, STYLES.get(event.event_type or "", "none")
+        yield answer, STYLES.get(event.event_type or "", "")
     if event.bounce_class:
         yield event.bounce_class, "yellow"
     said = event.response_message or event.error_message
     if said and event.event_type not in {"delivered", "sent", "received"}:
-        yield said, "none"
+        yield said, ""

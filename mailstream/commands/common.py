@@ -14,6 +14,7 @@ import click
 from pipeline.core.errors import MailstreamError
 
 if TYPE_CHECKING:
+    from consumers.filters import Predicate
     from pipeline.kit.settings import Settings
     from pipeline.kit.values import Address
 
@@ -108,6 +109,25 @@ class DurationType(click.ParamType):
             return value if isinstance(value, int) else duration_ms(value)
         except ValueError:
             self.fail("expected a duration such as 30s, 10m, 24h or 7d", param, ctx)
+
+
+class ExpressionType(click.ParamType):
+    """An expression over events as an option's value."""
+
+    name = "expr"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Predicate:
+        """Return the predicate, or refuse the usage."""
+        from consumers.expressions import ExpressionError, compiled
+
+        if callable(value):
+            return value  # type: ignore[no-any-return]  # converted before
+        try:
+            return compiled(value)
+        except ExpressionError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 def printable(text: str) -> str:

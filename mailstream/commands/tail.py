@@ -9,11 +9,18 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mailstream.commands.common import DurationType, bootstrap_of, configurable, log_as, settings
+from mailstream.commands.common import (
+    DurationType,
+    ExpressionType,
+    bootstrap_of,
+    configurable,
+    log_as,
+    settings,
+)
 
 if TYPE_CHECKING:
     from consumers.filters import Predicate
@@ -22,25 +29,6 @@ if TYPE_CHECKING:
     from pipeline.kit.settings import Settings
 
     Show = Callable[[MailEvent], None]
-
-
-class ExpressionType(click.ParamType):
-    """An expression over events as an option's value."""
-
-    name = "expr"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Predicate:
-        """Return the predicate, or refuse the usage."""
-        from consumers.expressions import ExpressionError, compiled
-
-        if callable(value):
-            return value  # type: ignore[no-any-return]  # converted before
-        try:
-            return compiled(value)
-        except ExpressionError as exc:
-            self.fail(str(exc), param, ctx)
 
 
 @click.command(short_help="Show enriched events as they come.")

@@ -1,0 +1,192 @@
+"""``mailstream replay`` on a real Kafka: to files and to other prefixes, whole, once, gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from pipeline.core.timestamp import rfc3339
+from tests.kit.event_log import EventLog, event_log, numbered
+from tests.kit.kafka_read import Read, read_topics
+from tests.kit.processes import ROOT, Program, mailstream, wait_until
+from tests.kit.raw_log import RawWriter, raw_record
+from tests.kit.stand import now_ms
+
+pytestmark = pytest.mark.integration
+
+COUNT = 300
+APART_MS = 100
+WITHIN_S = 60.0
+Replayed = list[tuple[int, bytes | None, bytes, tuple[tuple[str, bytes], ...]]]
+
+
+@pytest.fixture(scope="module")
+def begun_ms() -> int:
+    return now_ms() - COUNT * APART_MS
+
+
+@pytest.fixture(scope="module")
+def log(broker: str, begun_ms: int) -> Iterator[EventLog]:
+    """Return a prefix with raw records, one each tenth of a second, and some events."""
+
+    async def fill(made: EventLog) -> None:
+        raw = made.settings.topics.names.of("raw.zonemta")
+        async with RawWriter(made.bootstrap, raw, made.partitions) as writer:
+            await writer.write(
+                raw_record({"event_id": f"e{number}"}, "zonemta", begun_ms + number * APART_MS)
+                for number in range(COUNT)
+            )
+        await made.write([*numbered(0, 60), *numbered(60, 40, user="alice@example.com")])
+
+    with event_log(broker) as made:
+        asyncio.run(fill(made))
+        yield made
+
+
+@pytest.fixture
+def other(broker: str) -> Iterator[EventLog]:
+    with event_log(broker) as made:
+        yield made
+
+
+def command(log: EventLog, folder: Path, *arguments: str | Path) -> list[str | Path]:
+    config = folder / "mailstream.yaml"
+    topics = {"prefix": log.settings.topics.prefix, "partitions": log.partitions}
+    kafka = {"bootstrap_servers": log.bootstrap}
+    config.write_text(json.dumps({"topics": topics, "kafka": kafka}))
+    return mailstream("replay", *arguments, "--config", config)
+
+
+def replay(log: EventLog, folder: Path, *arguments: str | Path, code: int = 0) -> list[str]:
+    ran = subprocess.run(
+        command(log, folder, *arguments), capture_output=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert ran.returncode == code, ran.stderr
+    return (ran.stderr if code else ran.stdout).decode().splitlines()
+
+
+def raw_of(log: EventLog) -> Replayed:
+    """Return what the raw topic of *log* holds, by partition in order, without offsets."""
+    topic = log.settings.topics.names.of("raw.zonemta")
+    found: list[Read] = asyncio.run(read_topics(log.bootstrap, [topic], log.partitions))
+    return [(one.partition, one.key, one.value, one.headers) for one in found]
+
+
+def goes_on(running: Program, target: EventLog) -> bool:
+    assert running.running, running.said()
+    return len(raw_of(target)) > COUNT // 10
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_without_yes_it_only_counts(log: EventLog, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    said = replay(log, tmp_path, "events", "--to-file", path, "--where", "user != None")
+    assert said == ["40 records would be written, of 100 read; --yes does it"]
+    assert not path.exists()
+
+
+def test_a_file_gets_what_is_wanted_in_the_order_of_time_and_is_gone_on_with(
+    log: EventLog, tmp_path: Path, begun_ms: int
+) -> None:
+    path = tmp_path / "out"
+    times = rfc3339(begun_ms + 100 * APART_MS), rfc3339(begun_ms + 200 * APART_MS)
+    asked = "raw.zonemta", "--to-file", path, "--from", times[0], "--until", times[1], "--yes"
+    assert replay(log, tmp_path, *asked) == ["100 records written, of 100 read"]
+    found = lines_of(path)
+    assert [one["value"]["event_id"] for one in found] == [f"e{n}" for n in range(100, 200)]
+    assert found[0]["headers"]["source"] == "zonemta"
+    assert path.stat().st_mode & 0o077 == 0
+
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    (said,) = replay(log, tmp_path, *asked)
+    assert "records written" in said
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert replay(log, tmp_path, *asked) == ["0 records written, of 0 read"]
+
+
+def test_offsets_of_some_partitions_are_a_range(log: EventLog, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    spans = "--offsets", "0:3-7", "--offsets", "1:0-2"
+    assert replay(log, tmp_path, "events", "--to-file", path, *spans, "--yes") == [
+        "6 records written, of 6 read"
+    ]
+    places = sorted((one["partition"], one["offset"]) for one in lines_of(path))
+    assert places == [(0, 3), (0, 4), (0, 5), (0, 6), (1, 0), (1, 1)]
+    (said,) = replay(log, tmp_path, "events", "--to-file", path, "--offsets", "9:0-1", code=2)
+    assert said.endswith("has no partition 9")
+
+
+def test_another_prefix_gets_the_same_bytes_once_although_the_replay_is_killed(
+    log: EventLog, other: EventLog, tmp_path: Path
+) -> None:
+    asked = "raw.zonemta", "--to-prefix", other.settings.topics.prefix
+    slowly = command(log, tmp_path, *asked, "--speed", "5", "--yes")
+    running = Program("replay", slowly, tmp_path)
+    running.start()
+    try:
+        wait_until(lambda: goes_on(running, other), "it goes on", within_s=WITHIN_S)
+        running.kill()
+    finally:
+        running.end()
+    before = len(raw_of(other))
+    assert before < COUNT
+    (said,) = replay(log, tmp_path, *asked, "--yes")
+    assert said == f"{COUNT - before} records written, of {COUNT - before} read"
+    assert raw_of(other) == raw_of(log)
+
+    nobody = "--where", "user == 'nobody'"
+    assert replay(log, tmp_path, "events", *asked[1:], *nobody, "--yes") == [
+        "0 records written, of 100 read"
+    ]
+    assert replay(log, tmp_path, "events", *asked[1:], *nobody, "--yes") == [
+        "0 records written, of 0 read"
+    ]
+
+
+def test_a_target_that_does_not_fit_is_refused(log: EventLog, tmp_path: Path) -> None:
+    own = log.settings.topics.prefix
+    refused = replay(log, tmp_path, "events", "--to-prefix", own, code=2)
+    assert refused[-1].endswith("a topic is no target of itself")
+    assert replay(log, tmp_path, "events", "--to-prefix", "no such", code=2)[-1].startswith(
+        "Error:"
+    )
+    (said,) = replay(log, tmp_path, "events", "--to-prefix", f"{own}x.", "--yes", code=2)
+    assert "has 0 partitions, expected 2" in said
+    notes = tmp_path / "notes"
+    notes.write_text("mine\n")
+    (said,) = replay(log, tmp_path, "events", "--to-file", notes, "--yes", code=1)
+    assert said == f"mailstream: {notes}: this is no replay of {log.topic}"
+
+
+def test_what_kafka_no_longer_holds_is_said(other: EventLog, tmp_path: Path) -> None:
+    async def forget() -> None:
+        await other.write(numbered(0, 40))
+        admin = AIOKafkaAdminClient(bootstrap_servers=other.bootstrap)
+        await admin.start()
+        await admin.delete_records(
+            {TopicPartition(other.topic, 0): RecordsToDelete(before_offset=5)}
+        )
+        await admin.close()
+
+    asyncio.run(forget())
+    path = tmp_path / "out"
+    assert replay(other, tmp_path, "events", "--to-file", path) == [
+        "partition 0: Kafka holds nothing before offset 5; what came before is gone",
+        "35 records would be written, of 35 read; --yes does it",
+    ]
+    assert replay(other, tmp_path, "events", "--to-file", path, "--offsets", "0:2-8") == [
+        "partition 0: Kafka holds nothing before offset 5; some of what was asked for is gone",
+        "3 records would be written, of 3 read; --yes does it",
+    ]
