@@ -16,8 +16,10 @@ from mailstream.cli import cli
 from mailstream.kafka import config as kafka_config
 from mailstream.kafka.jars import kafka_version
 from pipeline.kit.settings import Settings
+from pipeline.kit.settings_base import Listener
 from pipeline.kit.settings_load import load
-from tests.kit.programs import promtool
+from producers.registry import PRODUCERS, configured
+from tests.kit.programs import program
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -35,9 +37,30 @@ def stages() -> list[str]:
     return re.split(r"^(?=FROM )", DOCKERFILE, flags=re.MULTILINE)[1:]
 
 
-def test_the_services_are_kafka_ingest_worker_and_prometheus() -> None:
-    assert set(LASTING) == {"kafka", "ingest", "worker", "prometheus"}
-    assert {"ingest", "worker"} < set(OURS)
+def listeners() -> dict[str, Listener]:
+    """Return the HTTP listener of each service of ours that lasts."""
+    given = settings()
+    assert given.nodes is not None
+    return {
+        "ingest": given.ingest,
+        "gelf": given.gelf,
+        "cpanel": given.cpanel,
+        "nodes": given.nodes,
+        "worker": given.metrics,
+    }
+
+
+def test_the_services_are_kafka_prometheus_the_worker_and_every_producer() -> None:
+    producers = {producer.name for producer in PRODUCERS}
+    assert set(LASTING) == {"kafka", "worker", "prometheus", *producers}
+    assert set(listeners()) == {"worker", *producers} < set(OURS)
+
+
+def test_what_needs_more_configuration_is_in_a_profile() -> None:
+    started = {producer.name for producer in configured(Settings())}
+    for producer in PRODUCERS:
+        profiles = SERVICES[producer.name].get("profiles", [])
+        assert profiles == ([] if producer.name in started else [producer.name])
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -110,17 +133,24 @@ def test_the_data_folder_is_a_volume_that_the_image_gives_to_its_user(name: str)
 
 
 def test_published_ports_and_health_checks_are_where_the_services_listen() -> None:
-    given = settings()
-    for name, address in ("ingest", given.ingest.listen), ("worker", given.metrics.listen):
-        assert SERVICES[name]["ports"] == [f"127.0.0.1:{address.port}:{address.port}"]
-        assert f"127.0.0.1:{address.port}/health" in SERVICES[name]["healthcheck"]["test"][-1]
+    for name, listener in listeners().items():
+        port = listener.listen.port
+        assert SERVICES[name]["ports"][0] == f"127.0.0.1:{port}:{port}"
+        assert f"127.0.0.1:{port}/health" in SERVICES[name]["healthcheck"]["test"][-1]
+    gelf = settings().gelf
+    assert gelf.tcp is not None
+    assert gelf.udp is not None
+    assert SERVICES["gelf"]["ports"][1:] == [
+        f"127.0.0.1:{gelf.tcp.port}:{gelf.tcp.port}",
+        f"127.0.0.1:{gelf.udp.port}:{gelf.udp.port}/udp",
+    ]
 
 
 def test_listeners_let_in_health_checks_and_the_compose_network_and_no_other() -> None:
     (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
     expected = {ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network(network["subnet"])}
-    assert set(settings().ingest.allow) == expected
-    assert set(settings().metrics.allow) == expected
+    for listener in listeners().values():
+        assert set(listener.allow) == expected
 
 
 def test_the_broker_is_the_local_brokers_version_with_its_settings() -> None:
@@ -169,7 +199,7 @@ def test_the_image_copies_every_package_and_installs_the_locked_dependencies() -
 def test_promtool_accepts_the_scrape_configuration(folder: str) -> None:
     path = ROOT / "deploy" / folder / "prometheus.yml"
     answer = subprocess.run(
-        [promtool(), "check", "config", path], capture_output=True, text=True, check=False
+        [program("promtool"), "check", "config", path], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
@@ -182,8 +212,7 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
         for source in job["dns_sd_configs"]
         for name in source["names"]
     }
-    given = settings()
-    assert found == {("ingest", given.ingest.listen.port), ("worker", given.metrics.listen.port)}
+    assert found == {(name, listener.listen.port) for name, listener in listeners().items()}
 
     outside = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     targets = {

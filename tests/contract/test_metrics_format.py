@@ -22,6 +22,7 @@ from pipeline.export.catalogue import (
     window_metrics,
 )
 from tests.kit.frames import Row
+from tests.kit.programs import program
 from tests.kit.worker import NOW, Worker, golden_worker, without_process
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,11 @@ DECLARED = [*window_metrics(), *tally_metrics(), *PIPELINE]
 
 def lint(page: str) -> None:
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False
+        [program("promtool"), "check", "metrics"],
+        input=page,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -21,6 +21,7 @@ from tests.kit.cpanel_process import (
 )
 from tests.kit.kafka_read import read_topics
 from tests.kit.processes import wait_until
+from tests.kit.programs import program
 from tests.kit.scrape import Page
 from tests.kit.stand import Stand, stand
 from tests.kit.whm import SAMPLES, STATS, Whm, page, row_like, serving
@@ -34,7 +35,11 @@ BATCH = 50
 
 def lint(text: str) -> None:
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        [program("promtool"), "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -18,7 +18,7 @@ from tests.kit.mongod import Mongod, refusal
 from tests.kit.node_agent import NodeAgent, agent_of, node_records, sections, values_of
 from tests.kit.node_programs import WildduckApi, ZonemtaApi, sample
 from tests.kit.processes import Program, wait_until
-from tests.kit.programs import promtool, redis_server
+from tests.kit.programs import program
 from tests.kit.scrape import Page
 from tests.kit.stand import Stand, stand
 
@@ -37,13 +37,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         f"port {port}\nbind 127.0.0.1\ndir {folder}\nuser default off\n"
         f"user mailstream on >{PASSWORD} +info\n"
     )
-    program = Program("redis", [redis_server(), config], folder)
-    program.start()
+    server = Program("redis", [program("redis-server"), config], folder)
+    server.start()
     try:
-        wait_until(lambda: "Ready to accept" in program.said(), "redis listens", within_s=20)
+        wait_until(lambda: "Ready to accept" in server.said(), "redis listens", within_s=20)
         yield port
     finally:
-        program.end()
+        server.end()
 
 
 def replicated() -> Mongod:
@@ -162,7 +162,7 @@ def lint(agent: NodeAgent) -> None:
     answer = agent.get("/metrics")
     assert answer is not None
     done = subprocess.run(
-        [promtool(), "check", "metrics"],
+        [program("promtool"), "check", "metrics"],
         input=answer[1],
         capture_output=True,
         text=True,

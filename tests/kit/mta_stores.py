@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from mailstream.ports import free_port
 from tests.kit.processes import ROOT, Program, wait_until
-from tests.kit.programs import redis_server
+from tests.kit.programs import program
 
 MTAS: Final = ROOT / ".cache" / "mtas"
 """What ``.ci/get-mtas`` built."""
@@ -79,7 +79,7 @@ def stores(folder: Path) -> Iterator[Stores]:
 
 def _redis(port: int) -> Sequence[str | Path]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    return [redis_server(), *options]
+    return [program("redis-server"), *options]
 
 
 def _ferretdb(port: int, folder: Path) -> Sequence[str | Path]:

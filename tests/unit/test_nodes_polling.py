@@ -25,7 +25,7 @@ from producers.sources.nodes.processes import Watch
 from producers.sources.nodes.samples import Family, Sample
 from tests.kit.clock import FakeClock
 from tests.kit.node_programs import sample
-from tests.kit.programs import promtool
+from tests.kit.programs import program
 from tests.kit.scrape import Page
 from tests.unit.test_nodes_collectors import MONGODB, body, redis_dictionary, replica_set
 
@@ -208,7 +208,11 @@ def test_promtool_finds_nothing_to_say_about_the_metrics_of_all_collectors() -> 
     registry.register(everything())
     page = scrape(registry)[0].decode()
     done = subprocess.run(
-        [promtool(), "check", "metrics"], input=page, capture_output=True, text=True, check=False
+        [program("promtool"), "check", "metrics"],
+        input=page,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.stderr, done.stdout, done.returncode) == ("", "", 0)
     assert Page([page]).values("mail_wildduck_connections_current", node="mta1") == [3]
