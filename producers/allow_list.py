@@ -6,6 +6,7 @@ list is never stored.  Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
@@ -33,10 +34,12 @@ AllowList = Mapping[str, Rule]
 """Rules by field."""
 
 _SEPARATOR: Final = ","
+# A quoted local may hold commas; its bound (RFC 5321, 4.5.3.1.1) also bounds the work.
+_ADDRESSES: Final = re.compile(r"""(?:"(?:[^"\\]|\\.){0,64}+"|[^,])+""", re.DOTALL)
 
 
 def _recipients(privacy: Privacy, text: str) -> str:
-    return _SEPARATOR.join(privacy.recipient(one.strip()) for one in text.split(_SEPARATOR))
+    return _SEPARATOR.join(privacy.recipient(one.strip()) for one in _ADDRESSES.findall(text))
 
 
 _APPLY: Final[Mapping[Rule, Callable[[Privacy, str], str]]] = {

@@ -66,6 +66,12 @@ PRODUCERS: Final = (
         lambda settings: settings.node_agent is not None,
         lambda settings: settings.nodes is None or settings.nodes.post_to is None,
     ),
+    Producer(
+        "log-remote",
+        "Take entries of ZoneMTA's log over UDP.",
+        "producers.sources.log_remote.service:serve",
+        lambda settings: settings.log_remote is not None,
+    ),
 )
 
 

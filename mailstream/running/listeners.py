@@ -55,6 +55,8 @@ def check_listeners(settings: Settings, workers: int) -> None:
         sockets.append(("gelf.tcp", gelf.tcp, socket.SOCK_STREAM))
     if gelf.udp is not None:
         sockets.append(("gelf.udp", gelf.udp, socket.SOCK_DGRAM))
+    if settings.log_remote is not None:
+        sockets.append(("zonemta.log_remote.udp", settings.log_remote.udp, socket.SOCK_DGRAM))
     with ExitStack() as held:
         for key, address, kind in sockets:
             why = _try(address, kind, held)

@@ -5,9 +5,14 @@ Pure functions of one text; callers cache them.
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from pipeline.core.event import RESERVED_VALUES
+from pipeline.core.loose import text as loose_text
+
+_PSEUDONYM: Final = re.compile(r"[0-9a-f]{16}")
 
 
 def domain(text: str | None) -> str | None:
@@ -52,3 +57,12 @@ def ip(text: str | None) -> str | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return None if address.is_unspecified else str(address)
+
+
+def given_ip(value: object, *, or_pseudonym: bool = False) -> str | None:
+    """Return an IP address without its zone, or the pseudonym that privacy put in its place; else None."""
+    given = loose_text(value).strip()
+    try:
+        return str(ip_address(given.partition("%")[0]))
+    except ValueError:
+        return given if or_pseudonym and _PSEUDONYM.fullmatch(given) else None

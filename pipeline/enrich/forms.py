@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from pipeline.core.posted import PostedEvent
-from pipeline.enrich.parse import cpanel, gelf, haraka, wildduck, zonemta
+from pipeline.enrich.parse import cpanel, gelf, haraka, wildduck, zonemta, zonemta_log
 from pipeline.enrich.parsing import Parser
 
 
@@ -53,6 +53,7 @@ def forms(*, gelf_mta_events: bool = False) -> Forms:
     """
     return {
         **HOOKS,
+        ("zonemta", zonemta_log.FEED): Form(zonemta.DIRECTION, as_it_is, zonemta_log.parse),
         ("cpanel", "poll"): Form(None, as_it_is, cpanel.parse, names_user=True),
         ("gelf", "gelf"): Form(None, as_it_is, partial(gelf.parse, mta_events=gelf_mta_events)),
         ("wildduck", "gelf"): Form(None, as_it_is, wildduck.parse),

@@ -26,6 +26,7 @@ from pipeline.kit.settings_base import (
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
+from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
 from pipeline.kit.values import (
     Address,
@@ -286,15 +287,20 @@ class Settings(Section):
         default=None, description="The node agent on this machine; null: off."
     )
     zonemta: ZonemtaSettings | None = Field(
-        default=None, description="ZoneMTA nodes that the node agent polls; null: none."
+        default=None, description="ZoneMTA nodes that are polled, and their logs; null: none."
     )
 
     @property
     def node_agent(self) -> NodesSettings | None:
         """Return what the node agent has to do beside polling ZoneMTA; None: it is off."""
-        if self.nodes is None and self.zonemta is not None:
+        if self.nodes is None and self.zonemta is not None and self.zonemta.nodes:
             return WITHOUT_SYSTEM
         return self.nodes
+
+    @property
+    def log_remote(self) -> LogRemoteSettings | None:
+        """Return what is taken of ZoneMTA's ``log.remote``; None: nothing."""
+        return None if self.zonemta is None else self.zonemta.log_remote
 
     def retention_ms(self, topic: Topic) -> int:
         """Return how long *topic*, which is not compacted, keeps its records: as configured, else as declared."""

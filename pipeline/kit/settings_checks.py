@@ -14,7 +14,7 @@ from pipeline.kit.settings import Settings
 from pipeline.kit.settings_checks_nodes import node_mistakes
 from pipeline.kit.settings_listeners import Opening, openings
 from pipeline.kit.settings_nodes import cafiles
-from pipeline.kit.values import Address, duration_text, is_open
+from pipeline.kit.values import Address, Network, duration_text, is_open
 
 _SHORT_SECRET: Final = 16
 
@@ -72,12 +72,7 @@ def _listener(opening: Opening) -> Iterator[Conflict]:
 def _gelf(settings: Settings) -> Iterator[Conflict]:
     gelf = settings.gelf
     for name, address in (("udp", gelf.udp), ("tcp", gelf.tcp)):
-        if address is not None and is_open(address, gelf.allow, has_credentials=False):
-            yield Conflict(
-                (f"gelf.{name}", "gelf.allow"),
-                "others can reach this address: expected gelf.allow, or a loopback address such "
-                "as 127.0.0.1",
-            )
+        yield from _without_password("gelf", name, address, gelf.allow)
     if (gelf.tcp_tls_cert is None) != (gelf.tcp_tls_key is None):
         yield Conflict(
             ("gelf.tcp_tls_cert", "gelf.tcp_tls_key"),
@@ -92,6 +87,24 @@ def _gelf(settings: Settings) -> Iterator[Conflict]:
             "gelf.tcp_client_ca": gelf.tcp_client_ca,
         }
     )
+
+
+def _log_remote(settings: Settings) -> Iterator[Conflict]:
+    feed = settings.log_remote
+    if feed is not None:
+        yield from _without_password("zonemta.log_remote", "udp", feed.udp, feed.allow)
+
+
+def _without_password(
+    section: str, name: str, address: Address | None, allow: tuple[Network, ...]
+) -> Iterator[Conflict]:
+    """Yield a conflict if strangers could send to *address*, where nobody needs a password."""
+    if address is not None and is_open(address, allow, has_credentials=False):
+        yield Conflict(
+            (f"{section}.{name}", f"{section}.allow"),
+            f"others can reach this address: expected {section}.allow, or a loopback address such "
+            "as 127.0.0.1",
+        )
 
 
 def _files(paths: dict[str, Path | None]) -> Iterator[Conflict]:
@@ -200,6 +213,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _kafka,
     _listeners,
     _gelf,
+    _log_remote,
     _api_keys,
     _cpanel,
     _retention,
@@ -268,6 +282,9 @@ def _open_warnings(settings: Settings) -> Iterator[str]:
     gelf = settings.gelf
     if gelf.is_on and any(net.prefixlen == 0 for net in gelf.allow):
         yield "gelf.allow: anyone may send messages; UDP senders can also be forged"
+    feed = settings.log_remote
+    if feed is not None and any(net.prefixlen == 0 for net in feed.allow):
+        yield "zonemta.log_remote.allow: anyone may send entries; senders can also be forged"
     for name, section, _credentials, has_credentials in openings(settings):
         if section.listen.is_loopback:
             continue

@@ -38,3 +38,6 @@ def openings(settings: Settings) -> Iterator[Opening]:
         yield Opening("gelf", gelf, "metrics.password", has_password)
     if settings.node_agent is not None:
         yield Opening("nodes", settings.node_agent, "metrics.password", has_password)
+    if settings.log_remote is not None:
+        section = "zonemta.log_remote"
+        yield Opening(section, settings.log_remote, "metrics.password", has_password)

@@ -18,6 +18,7 @@ from pipeline.kit.settings_base import (
     Section,
     between,
 )
+from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -73,9 +74,14 @@ class ZonemtaNode(Section):
 
 
 class ZonemtaSettings(Section):
-    """ZoneMTA nodes that the node agent polls; null: none."""
+    """ZoneMTA: nodes that the node agent polls, and the feed that needs no plugin."""
 
-    nodes: Items[ZonemtaNode] = Field(min_length=1, description="The nodes.")
+    nodes: Items[ZonemtaNode] = Field(
+        default=(), min_length=1, description="Nodes that the node agent polls; absent: none."
+    )
+    log_remote: LogRemoteSettings | None = Field(
+        default=None, description="Takes what ZoneMTA's `log.remote` sends; null: off."
+    )
 
 
 class WatchedProcess(Section):

@@ -16,7 +16,8 @@ import xxhash
 from pipeline.core.batch import Output
 from pipeline.kit.settings import TopicSettings
 from producers.appender import by_partition
-from producers.gelf.records import TOPIC, Haul, RecordMaker
+from producers.gelf.records import TOPIC, RecordMaker
+from producers.haul import Haul
 from producers.posting import Post, Rejection, Sender, TooManyEventsError
 
 _LINE_END: Final = b"\n"

@@ -5,9 +5,7 @@ Pure: the time of receipt and what names one receipt are parameters.
 
 from __future__ import annotations
 
-from collections import Counter as Multiset
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -20,7 +18,8 @@ from pipeline.core.errors import Reason, RecordError
 from pipeline.core.topics import MAX_MESSAGE_BYTES
 from producers.gelf.kept import Keeper
 from producers.gelf.messages import fields_of, unpack
-from producers.gelf.subjects import About, Noise, about, noise
+from producers.gelf.subjects import About, about, noise
+from producers.haul import Haul
 
 TOPIC: Final = f"raw.{gelf.SOURCE}"
 
@@ -46,16 +45,6 @@ class Drop(StrEnum):
     """Kafka is away, and the spool on disk has no room."""
     UNAVAILABLE = "unavailable"
     """Kafka did not take them, and there is nowhere to keep them."""
-
-
-@dataclass(slots=True)
-class Haul:
-    """What came of some messages: received = records + discarded."""
-
-    received: int = 0
-    records: list[OutRecord] = field(default_factory=list)
-    discarded: Multiset[StrEnum] = field(default_factory=Multiset)
-    noise: Multiset[Noise] = field(default_factory=Multiset)
 
 
 class RecordMaker:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import smtplib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,8 +11,10 @@ from contextlib import ExitStack
 from typing import TypeAlias
 
 import pytest
+from pygelf import GelfUdpHandler
 
 from mailstream.ports import free_port
+from tests.kit.kafka_read import read_topics
 from tests.kit.mail_sink import REFUSING, UNKNOWN, dns_stub, mail_sink
 from tests.kit.mta_site import (
     PASSWORD,
@@ -23,6 +27,7 @@ from tests.kit.mta_site import (
 )
 from tests.kit.mta_stores import stores
 from tests.kit.processes import wait_until
+from tests.kit.scrape import Page
 from tests.kit.stand import stand
 from tests.kit.zonemta import ADDRESSES, ZoneMta
 
@@ -35,7 +40,7 @@ KEY = "key-of-mta1"
 @pytest.fixture(scope="module")
 def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("zonemta")
-    ingest, smtp = free_port("127.0.0.1"), free_port("127.0.0.1")
+    ingest, smtp, log = (free_port("127.0.0.1") for _ in range(3))
     keys = [{"name": "mta1", "key": KEY, "sources": ["zonemta"]}]
     plugin = {
         "url": f"http://127.0.0.1:{ingest}",
@@ -51,6 +56,7 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
                 broker,
                 folder / "mailstream",
                 ingest={"listen": f"127.0.0.1:{ingest}", "api_keys": keys},
+                zonemta={"log_remote": {"listen": "127.0.0.1:0", "udp": f"127.0.0.1:{log}"}},
             )
         )
         st.ingest()
@@ -59,7 +65,7 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         dns = stack.enter_context(dns_stub())
         (folder / "stores").mkdir()
         kept = stack.enter_context(stores(folder / "stores"))
-        mta = ZoneMta(folder, kept, plugin, sink=smtp, dns=dns)
+        mta = ZoneMta(folder, kept, plugin, sink=smtp, dns=dns, log=log)
         stack.callback(mta.end)
         mta.start()
         yield MtaSite(st, mta, sink)
@@ -151,7 +157,7 @@ def test_mail_that_finds_no_host(site: Site) -> None:
     assert "response_code" not in refused
     assert refused["bounce_class"] == "network"
     (unknown,) = of(events, to_domain=UNKNOWN, event_type="bounced")
-    assert unknown["bounce_class"] == "dns"
+    assert unknown["bounce_class"] == "bad_domain"
     assert "refused" in refused["error_message"]
 
 
@@ -192,3 +198,58 @@ def test_a_restart_of_all_loses_nothing_and_doubles_nothing(site: Site) -> None:
     )
     assert found([one for one in events if "message_id" in one]) == expected
     assert_ids_are_distinct(events)
+
+
+def test_the_log_the_hooks_and_gelf_of_one_mta_count_each_outcome_once(site: Site) -> None:
+    st, worker = site.stand, site.stand.worker()
+    # Only now: what the log tells comes first, and would hide what only hooks know.
+    log, gelf = st.log_remote(), st.gelf()
+    before = Page([worker.metrics() or ""])
+    site.send(site.mta.feeder, "feeds", "ok@feeds1.example", "hard@feeds2.example")
+    expected = {"sent": 2, "delivered": 2, "bounced": 1}  # with the DSN's own
+
+    def grown(name: str, **labels: str) -> float:
+        page = Page([worker.metrics() or ""])
+        return page.total(name, **labels) - before.total(name, **labels)
+
+    wait_until(
+        lambda: grown("mail_events_duplicate_total", source="zonemta") == 5,
+        "both feeds have told all",
+        within_s=60,
+    )
+    read = asyncio.run(read_topics(st.bootstrap, [st.topic("raw.zonemta")], st.partitions))
+    feeds: dict[str, list[str]] = {}
+    for one in read:
+        feeds.setdefault(one.header("id"), []).append(one.header("feed"))
+    told = [one for one in feeds.values() if "log_remote" in one]
+    assert [sorted(one) for one in told] == [["hook", "log_remote"]] * 5
+    assert log.value("mailstream_component_discarded_events_total", reason="malformed") == 0
+    events = [one for one in st.events() if one["feed"] == "log_remote"]
+    for event in events:
+        tell_by_gelf(gelf.port("udp"), event)
+    wait_until(
+        lambda: grown("mail_events_shadow_total", source="gelf") == len(events) == 5,
+        "GELF has told all once more",
+        within_s=60,
+    )
+    assert {kind: grown("mail_events_total", event_type=kind) for kind in expected} == expected
+    assert grown("mail_events_total") == 5
+
+
+def tell_by_gelf(port: int, event: Event) -> None:
+    """Send what the WildDuck plugin of ZoneMTA says of *event*."""
+    word = {"sent": "QUEUED", "delivered": "ACCEPTED", "bounced": "REJECTED"}[event["event_type"]]
+    fields = {
+        "_component": "mta",
+        "_queue_id": event["queue_id"],
+        "_queue_id_seq": event.get("seq"),
+    }
+    handler = GelfUdpHandler("127.0.0.1", port, **fields)
+    log = logging.getLogger(f"{__name__}.gelf")
+    log.propagate = False
+    log.addHandler(handler)
+    try:
+        log.warning("MTA [%s] %s", word, event["queue_id"])
+    finally:
+        log.removeHandler(handler)
+        handler.close()

@@ -257,11 +257,11 @@ class Ingest(Service):
         super().__init__("ingest", mailstream("produce", "ingest", "--config", config), data_dir)
 
 
-class Gelf(Service):
-    """One ``mailstream produce gelf``."""
+class Receiver(Service):
+    """A producer that takes messages on sockets and has its own ``/metrics`` and ``/health``."""
 
-    def __init__(self, config: Path, data_dir: Path) -> None:
-        super().__init__("gelf", mailstream("produce", "gelf", "--config", config), data_dir)
+    def __init__(self, name: str, config: Path, data_dir: Path) -> None:
+        super().__init__(name, mailstream("produce", name, "--config", config), data_dir)
 
     def health(self) -> dict[str, Any]:
         """Return what it says about itself, its ports too."""
@@ -270,8 +270,8 @@ class Gelf(Service):
         return found
 
     def wait_until_listening(self) -> None:
-        """Wait until it takes datagrams and connections; Kafka may be away."""
-        wait_until(lambda: self.port("udp") and self.port("tcp"), "GELF is taken", within_s=START_S)
+        """Wait until it takes datagrams; Kafka may be away."""
+        wait_until(lambda: self.port("udp"), f"{self.name} takes datagrams", within_s=START_S)
 
     def port(self, name: str) -> int:
         """Return the port of ``udp`` or ``tcp``, or 0 before it is open."""
@@ -287,3 +287,21 @@ class Gelf(Service):
             if name == metric and all(f'{key}="{value}"' in rest for key, value in labels.items()):
                 total += float(line.rpartition(" ")[2])
         return total
+
+
+class Gelf(Receiver):
+    """One ``mailstream produce gelf``."""
+
+    def __init__(self, config: Path, data_dir: Path) -> None:
+        super().__init__("gelf", config, data_dir)
+
+    def wait_until_listening(self) -> None:
+        """Wait until it takes datagrams and connections; Kafka may be away."""
+        wait_until(lambda: self.port("udp") and self.port("tcp"), "GELF is taken", within_s=START_S)
+
+
+class LogRemote(Receiver):
+    """One ``mailstream produce log-remote``."""
+
+    def __init__(self, config: Path, data_dir: Path) -> None:
+        super().__init__("log-remote", config, data_dir)

@@ -23,7 +23,16 @@ from aiokafka.errors import KafkaError
 
 from tests.kit.kafka_read import read_events, read_posted
 from tests.kit.oracle import SECOND, Posted, Recount, Series
-from tests.kit.processes import ANY_GELF, ROOT, Gelf, Ingest, Worker, mailstream, wait_until
+from tests.kit.processes import (
+    ANY_GELF,
+    ROOT,
+    Gelf,
+    Ingest,
+    LogRemote,
+    Worker,
+    mailstream,
+    wait_until,
+)
 from tests.kit.scrape import Page, differences, folded
 from tests.kit.traffic import CLASSES
 
@@ -80,6 +89,7 @@ class Stand:
         self.workers: dict[str, Worker] = {}
         self._ingest: Ingest | None = None
         self._gelf: Gelf | None = None
+        self._log_remote: LogRemote | None = None
 
     def topic(self, name: str) -> str:
         """Return the full name of a topic."""
@@ -133,9 +143,18 @@ class Stand:
             self._gelf.wait_until_listening()
         return self._gelf
 
+    def log_remote(self) -> LogRemote:
+        """Return the service that takes ZoneMTA's log, started and listening."""
+        if self._log_remote is None:
+            self._log_remote = LogRemote(self.config, self.folder)
+        if not self._log_remote.running:
+            self._log_remote.start()
+            self._log_remote.wait_until_listening()
+        return self._log_remote
+
     def end(self) -> None:
         """End every process."""
-        for program in (*self.workers.values(), self._ingest, self._gelf):
+        for program in (*self.workers.values(), self._ingest, self._gelf, self._log_remote):
             if program is not None:
                 program.end()
 

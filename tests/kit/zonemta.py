@@ -23,7 +23,14 @@ class ZoneMta(Program):
     """Main process, two receivers and two senders, on free ports of 127.0.0.1."""
 
     def __init__(
-        self, folder: Path, stores: Stores, plugin: Mapping[str, Any], *, sink: int, dns: int
+        self,
+        folder: Path,
+        stores: Stores,
+        plugin: Mapping[str, Any],
+        *,
+        sink: int,
+        dns: int,
+        log: int,
     ) -> None:
         """Describe it.
 
@@ -33,6 +40,7 @@ class ZoneMta(Program):
             plugin: Our plugin's configuration.
             sink: Port that it delivers to.
             dns: Port of its name server.
+            log: Port that its ``log.remote`` sends to.
         """
         # It looks for its own plugins and for packages below the working folder.
         (folder / "plugins").symlink_to(_PACKAGE / "plugins")
@@ -46,6 +54,7 @@ class ZoneMta(Program):
         config = {
             "nameservers": [f"127.0.0.1:{dns}"],
             "dns": {"caching": False},
+            "log": {"remote": {"protocol": "udp4", "host": "127.0.0.1", "port": log}},
             "mtaSts": {"enabled": False},
             "pluginsPath": str(ours),
             "plugins": {

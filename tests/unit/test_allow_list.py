@@ -68,3 +68,11 @@ def test_everything_stays_where_recipients_are_kept() -> None:
 def test_values_without_text_stay_as_they_are(value: Any) -> None:
     for name in ALLOWED:
         assert cut({name: value}, ALLOWED, STRICT).record == {name: value}
+
+
+def test_a_comma_in_a_quoted_local_separates_no_recipients() -> None:
+    record = cut({"all": '"bob,jr"@example.org,eve@example.net'}, ALLOWED, USUAL).record
+    hashed = [USUAL.address(one) for one in ('"bob,jr"@example.org', "eve@example.net")]
+    assert record["all"] == ",".join(hashed)
+    unclosed = '"' * 20_000 + '\\"' * 20_000
+    assert cut({"all": unclosed}, ALLOWED, OPEN).record["all"] == unclosed

@@ -11,8 +11,9 @@ from pipeline.core.batch import OutRecord, header
 from pipeline.core.errors import Reason
 from producers.gelf.kept import Keeper, NameOf, no_names
 from producers.gelf.known_names import KnownNames
-from producers.gelf.records import Drop, Haul, RecordMaker
+from producers.gelf.records import Drop, RecordMaker
 from producers.gelf.subjects import Noise
+from producers.haul import Haul
 from producers.privacy import Privacy
 from tests.kit.gelf import captured, sample
 

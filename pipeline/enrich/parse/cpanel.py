@@ -8,9 +8,7 @@ what the poller's configuration says.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +17,7 @@ import orjson
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.loose import real, text, whole
 from pipeline.core.posted import PostedEvent
+from pipeline.enrich.addresses import given_ip
 from pipeline.enrich.parsing import Context, Skip
 
 SENDING_IP: Final = "mailstream_sending_ip"
@@ -29,7 +28,6 @@ _NO_LOGIN: Final = ("", "localuser")
 """``senderauth`` of mail that was handed in without a login; with one, it may be ``method:mailbox``."""
 _MAX_REPLY: Final = 16_384
 _MAX_QUEUE_MS: Final = 10**10
-_PSEUDONYM: Final = re.compile(r"[0-9a-f]{16}")
 
 
 class _Outcome(NamedTuple):
@@ -58,7 +56,7 @@ def parse(value: bytes, context: Context) -> PostedEvent | Skip:
         "queue_id": text(row.get("msgid")),
         "from_address": _sender(row),
         "to": _recipient(row),
-        "client_ip": _address(row.get("senderip"), or_pseudonym=True),
+        "client_ip": given_ip(row.get("senderip"), or_pseudonym=True),
         "auth_method": text(row.get("senderauth")).partition(":")[0],
         "router": text(row.get("router")),
         "transport": text(row.get("transport")),
@@ -71,8 +69,8 @@ def parse(value: bytes, context: Context) -> PostedEvent | Skip:
         fields |= _who(row, user, context.origin)
     if is_remote:
         fields["mx_host"] = text(row.get("host"))
-        fields["mx_ip"] = _address(row.get("ip"))
-        fields["sending_ip"] = _address(row.get(SENDING_IP))
+        fields["mx_ip"] = given_ip(row.get("ip"))
+        fields["sending_ip"] = given_ip(row.get(SENDING_IP))
     elif outcome.event_type == "received":
         fields["to_user"] = text(row.get("deliveryuser"))
     try:
@@ -132,15 +130,6 @@ def _recipient(row: Mapping[str, Any]) -> str:
     """Return the final address; the original one where mail went into a file or a program."""
     final = text(row.get("deliveredto"))
     return final if "@" in final else text(row.get("recipient"))
-
-
-def _address(value: object, *, or_pseudonym: bool = False) -> str | None:
-    """Return an IP address, or the pseudonym that privacy put in its place; None if it is neither."""
-    given = text(value).strip()
-    try:
-        return str(ip_address(given.partition("%")[0]))
-    except ValueError:
-        return given if or_pseudonym and _PSEUDONYM.fullmatch(given) else None
 
 
 def _queue_time_ms(row: Mapping[str, Any]) -> int | None:

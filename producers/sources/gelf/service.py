@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_network
-from typing import Any, Final
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from pipeline.core.errors import ConfigError
 from pipeline.kit import service
 from pipeline.kit.clock import Clock
-from pipeline.kit.kafka import client_options
 from pipeline.kit.settings import Settings
-from pipeline.kit.settings_gelf import GelfSettings
 from pipeline.kit.telemetry import ComponentMetrics
-from producers.appender import Appender
 from producers.gelf.metrics import REASONS, GelfMetrics
 from producers.gelf.records import TOPIC, Drop
 from producers.gelf.setup import record_maker, user_names
-from producers.monitor import OK, Monitor
-from producers.outbox import Outbox
+from producers.monitor import Monitor
 from producers.sources.gelf.tcp import TcpInput
 from producers.sources.gelf.udp import UdpInput
-from producers.spool import Spool
+from producers.spooled import Spooled, readable_here
 
 NAME: Final = "gelf"
-_THIS_MACHINE: Final = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
@@ -46,95 +39,25 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         raise ConfigError(["gelf.udp, gelf.tcp: expected an address for at least one of them"])
     registry = CollectorRegistry()
     metrics = GelfMetrics(registry, ComponentMetrics(registry, NAME, REASONS))
-    appender = _appender(settings, bootstrap, clock)
-    spool = Spool(settings.data_dir / "spool" / NAME, gelf.spool_bytes)
-    metrics.component.received(spool.records)
-    outbox = _outbox(settings, appender, spool, metrics, clock)
+    way = Spooled(
+        settings,
+        bootstrap,
+        clock,
+        NAME,
+        TOPIC,
+        metrics.component,
+        Drop.SPOOL_FULL,
+        buffer_bytes=gelf.buffer_bytes,
+        spool_bytes=gelf.spool_bytes,
+    )
     names = user_names(settings, registry, clock)
     maker = record_maker(settings, names)
     inputs: list[TcpInput | UdpInput] = []
     if gelf.tcp is not None:
-        inputs.append(TcpInput(settings, maker, appender, metrics, registry, clock))
+        inputs.append(TcpInput(settings, maker, way.appender, metrics, registry, clock))
     if gelf.udp is not None:
-        inputs.append(UdpInput(gelf, maker, outbox, metrics, registry, clock))
-    _show_held(registry, spool, outbox)
-    health = _health(appender, spool, inputs)
-    monitor = Monitor(settings, NAME, _read_by(gelf), registry, health)
-    await service.serve([monitor, appender, outbox, *([] if names is None else [names]), *inputs])
-
-
-def _read_by(gelf: GelfSettings) -> GelfSettings:
-    """Return the listener of ``/metrics``, which this machine may always read."""
-    if not gelf.allow:
-        return gelf
-    return gelf.model_copy(update={"allow": (*gelf.allow, *_THIS_MACHINE)})
-
-
-def _appender(settings: Settings, bootstrap: str, clock: Clock) -> Appender:
-    return Appender(
-        client_options(settings.kafka, bootstrap),
-        [settings.topics.names.of(TOPIC)],
-        settings.topics.partitions,
-        clock,
-        buffer_bytes=settings.gelf.buffer_bytes,
-    )
-
-
-def _outbox(
-    settings: Settings, appender: Appender, spool: Spool, metrics: GelfMetrics, clock: Clock
-) -> Outbox:
-    return Outbox(
-        appender,
-        spool,
-        settings.topics.names.of(TOPIC),
-        settings.topics.partitions,
-        clock,
-        memory_bytes=settings.gelf.buffer_bytes,
-        sent=_sent(metrics, clock),
-        dropped=lambda number: metrics.component.discarded(Drop.SPOOL_FULL, number),
-    )
-
-
-def _sent(metrics: GelfMetrics, clock: Clock) -> Callable[[int], None]:
-    def sent(number: int) -> None:
-        metrics.component.sent(number)
-        metrics.component.succeeded(clock.now_ms())
-
-    return sent
-
-
-def _health(
-    appender: Appender, spool: Spool, inputs: Sequence[TcpInput | UdpInput]
-) -> Callable[[], Mapping[str, Any]]:
-    def health() -> Mapping[str, Any]:
-        trouble = appender.trouble
-        if trouble is None and not appender.reachable:
-            trouble = "Kafka does not answer"
-        return {
-            "status": OK if trouble is None else "unavailable",
-            "kafka": "reachable" if appender.reachable else "away",
-            "detail": trouble,
-            **{one.name: str(one.address) for one in inputs},
-            "spool_bytes": spool.size,
-            "spool_records": spool.records,
-        }
-
-    return health
-
-
-def _show_held(registry: CollectorRegistry, spool: Spool, outbox: Outbox) -> None:
-    for name, meaning, value in (
-        ("mailstream_spool_bytes", "Bytes on disk that wait for Kafka.", lambda: spool.size),
-        ("mailstream_spool_records", "Records on disk that wait for Kafka.", lambda: spool.records),
-        (
-            "mailstream_spool_damaged_segments",
-            "Files of the spool of which an end could not be read.",
-            lambda: spool.damaged,
-        ),
-        (
-            "mailstream_gelf_held_bytes",
-            "Bytes of messages from datagrams that are held in memory.",
-            lambda: outbox.held_bytes,
-        ),
-    ):
-        Gauge(name, meaning, registry=registry).set_function(value)
+        inputs.append(UdpInput(gelf, maker, way.outbox, metrics, registry, clock))
+    way.show_held(registry, NAME)
+    monitor = Monitor(settings, NAME, readable_here(gelf), registry, way.health(inputs))
+    parts = [monitor, way.appender, way.outbox, *([] if names is None else [names]), *inputs]
+    await service.serve(parts)

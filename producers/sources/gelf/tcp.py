@@ -21,7 +21,8 @@ from pipeline.kit.telemetry import Stage
 from pipeline.kit.values import Address
 from producers.appender import Appender, by_partition
 from producers.gelf.metrics import GelfMetrics
-from producers.gelf.records import TOPIC, Drop, Haul, RecordMaker
+from producers.gelf.records import TOPIC, Drop, RecordMaker
+from producers.haul import Haul
 
 log = logging.getLogger(__name__)
 

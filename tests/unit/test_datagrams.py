@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from producers.sources.gelf.udp import enlarge, kernel_drops
+from producers.datagrams import enlarge, kernel_drops
 
 
 def test_datagrams_that_the_kernel_drops_are_counted() -> None:

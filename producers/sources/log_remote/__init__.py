@@ -1,0 +1,1 @@
+"""ZoneMTA's ``log.remote``: every entry of its log over UDP, without a plugin."""
