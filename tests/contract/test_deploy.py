@@ -41,11 +41,13 @@ def listeners() -> dict[str, Listener]:
     """Return the HTTP listener of each service of ours that lasts."""
     given = settings()
     assert given.nodes is not None
+    assert given.log_remote is not None
     return {
         "ingest": given.ingest,
         "gelf": given.gelf,
         "cpanel": given.cpanel,
         "nodes": given.nodes,
+        "log-remote": given.log_remote,
         "worker": given.metrics,
     }
 
@@ -137,7 +139,10 @@ def test_published_ports_and_health_checks_are_where_the_services_listen() -> No
         port = listener.listen.port
         assert SERVICES[name]["ports"][0] == f"127.0.0.1:{port}:{port}"
         assert f"127.0.0.1:{port}/health" in SERVICES[name]["healthcheck"]["test"][-1]
-    gelf = settings().gelf
+    gelf, log_remote = settings().gelf, settings().log_remote
+    assert log_remote is not None
+    port = log_remote.udp.port
+    assert SERVICES["log-remote"]["ports"][1:] == [f"127.0.0.1:{port}:{port}/udp"]
     assert gelf.tcp is not None
     assert gelf.udp is not None
     assert SERVICES["gelf"]["ports"][1:] == [
