@@ -181,6 +181,14 @@ def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: P
         }
         assert gelf.value("mailstream_gelf_noise_total", kind="quota") == 1
         wait_until(
+            lambda: gelf.value("mailstream_gelf_samples_total", result="written") == 3,
+            "samples of what was text are dead letters",
+            within_s=10,
+        )
+        dead = asyncio.run(read_topics(broker, [st.topic("dead")], st.partitions))
+        errors = [(one.header("error") or "").partition(":")[0] for one in dead]
+        assert sorted(errors) == ["malformed", "malformed", "missing_field"]
+        wait_until(
             lambda: gelf.value("mailstream_gelf_chunks_lost_total", reason="invalid") == 1,
             "the chunk is counted",
             within_s=10,

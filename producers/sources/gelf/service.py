@@ -18,7 +18,14 @@ from pipeline.kit.telemetry import ComponentMetrics
 from producers.appender import Appender
 from producers.gelf.metrics import REASONS, GelfMetrics
 from producers.gelf.records import TOPIC, Drop
-from producers.gelf.setup import record_maker, user_names
+from producers.gelf.samples import TOPIC as SAMPLES_TOPIC
+from producers.gelf.setup import (
+    keeper_of,
+    privacy_rules,
+    record_maker,
+    samples_of,
+    user_names,
+)
 from producers.monitor import OK, Monitor
 from producers.outbox import Outbox
 from producers.sources.gelf.tcp import TcpInput
@@ -51,16 +58,21 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
     metrics.component.received(spool.records)
     outbox = _outbox(settings, appender, spool, metrics, clock)
     names = user_names(settings, registry, clock)
-    maker = record_maker(settings, names)
+    privacy = privacy_rules(settings)
+    keeper = keeper_of(privacy, names)
+    samples = samples_of(settings, privacy, appender, registry, clock)
     inputs: list[TcpInput | UdpInput] = []
     if gelf.tcp is not None:
+        maker = record_maker(settings, keeper, samples, gelf.tcp_host)
         inputs.append(TcpInput(settings, maker, appender, metrics, registry, clock))
     if gelf.udp is not None:
+        maker = record_maker(settings, keeper, samples, gelf.udp_host)
         inputs.append(UdpInput(gelf, maker, outbox, metrics, registry, clock))
     _show_held(registry, spool, outbox)
     health = _health(appender, spool, inputs)
     monitor = Monitor(settings, NAME, _read_by(gelf), registry, health)
-    await service.serve([monitor, appender, outbox, *([] if names is None else [names]), *inputs])
+    beside = [samples] if names is None else [samples, names]
+    await service.serve([monitor, appender, outbox, *beside, *inputs])
 
 
 def _read_by(gelf: GelfSettings) -> GelfSettings:
@@ -73,7 +85,7 @@ def _read_by(gelf: GelfSettings) -> GelfSettings:
 def _appender(settings: Settings, bootstrap: str, clock: Clock) -> Appender:
     return Appender(
         client_options(settings.kafka, bootstrap),
-        [settings.topics.names.of(TOPIC)],
+        [settings.topics.names.of(TOPIC), settings.topics.names.of(SAMPLES_TOPIC)],
         settings.topics.partitions,
         clock,
         buffer_bytes=settings.gelf.buffer_bytes,
