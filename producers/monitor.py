@@ -1,8 +1,9 @@
-"""``/metrics`` and ``/health`` of a producer that takes nothing over HTTP itself."""
+"""``/metrics``, ``/health`` and a page that links to them, of a producer that takes nothing over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
+import html
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -18,6 +19,17 @@ from pipeline.kit.telemetry import scrape
 log = logging.getLogger(__name__)
 
 OK: Final = "ok"
+
+_PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<head><title>mailstream {producer}</title></head>
+<body>
+<h1>mailstream {producer}</h1>
+<p><a href="metrics">Metrics</a> and <a href="health">health</a></p>
+</body>
+</html>
+"""
 
 
 class Monitor:
@@ -60,6 +72,7 @@ class Monitor:
     async def start(self) -> None:
         """Begin to listen, and tell other processes where."""
         app = web.Application(middlewares=listen.middlewares(self._guard))
+        app.router.add_get("/", self._link)
         app.router.add_get("/metrics", self._tell_metrics)
         app.router.add_get("/health", self._tell_health)
         tls = listen.server_tls(self._listener.tls_cert, self._listener.tls_key)
@@ -76,6 +89,10 @@ class Monitor:
         service.withdraw(self._settings.data_dir, self._producer)
         if self._site is not None:
             await self._site.stop()
+
+    async def _link(self, _: web.Request) -> web.Response:
+        page = _PAGE.format(producer=html.escape(self._producer))
+        return web.Response(text=page, content_type="text/html")
 
     async def _tell_health(self, _: web.Request) -> web.Response:
         state = self._health()

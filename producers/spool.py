@@ -112,7 +112,10 @@ class Spool:
         """Return the oldest records, at most *most*, all of one segment; they stay until :meth:`drop`."""
         while self._segments:
             oldest = self._segments[0]
-            found = list(islice(_frames(oldest.path, self._read), most))
+            try:
+                found = list(islice(_frames(oldest.path, self._read), most))
+            except FileNotFoundError:
+                found = []
             if found:
                 return [_record(payload) for payload in found]
             self.damaged += 1  # what was written could be read then

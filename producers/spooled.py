@@ -55,6 +55,7 @@ class Spooled:
         *,
         buffer_bytes: int,
         spool_bytes: int,
+        beside: Sequence[str] = (),
     ) -> None:
         """Write to *topic*.
 
@@ -68,14 +69,16 @@ class Spooled:
             full: Why a record is dropped that has no room.
             buffer_bytes: Most bytes in memory.
             spool_bytes: Most bytes on disk.
+            beside: Topics that the appender may write to as well.
 
         Raises:
             MailstreamError: The spool cannot be used.
         """
-        full_topic, partitions = settings.topics.names.of(topic), settings.topics.partitions
+        names, partitions = settings.topics.names, settings.topics.partitions
+        full_topic = names.of(topic)
         self.appender = Appender(
             client_options(settings.kafka, bootstrap),
-            [full_topic],
+            [full_topic, *map(names.of, beside)],
             partitions,
             clock,
             buffer_bytes=buffer_bytes,

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from pipeline.core.pane import DAY_MS, HOUR_MS
-from pipeline.kit.settings_base import SECOND_MS, HeaderSecret, Listener, Section, between
+from pipeline.kit.settings_base import SECOND_MS, HeaderSecret, Listener, Name, Section, between
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -63,6 +63,14 @@ class GelfSettings(Listener):
         description="Certificates (PEM) one of which must have signed a client's; null: clients "
         "need none.",
     )
+    udp_host: Name | None = Field(
+        default=None,
+        description="Stands for the `host` of every message that came as datagrams; null: what it says.",
+    )
+    tcp_host: Name | None = Field(
+        default=None,
+        description="Stands for the `host` of every message that came over connections; null: what it says.",
+    )
     strict: bool = Field(
         default=False,
         description="Refuse messages that break the format: a version other than 1.1, no host.",
@@ -75,6 +83,13 @@ class GelfSettings(Listener):
     keep_unknown: bool = Field(
         default=False,
         description="Keep other programs' messages on the raw topic, cut to GELF's own fields.",
+    )
+    samples_per_minute: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="Most samples of bad messages a minute, for each reason, on `mail.dead`; none "
+        "with `privacy.pseudonymise`.",
     )
     spool_bytes: int = Field(
         default=256 << 20,

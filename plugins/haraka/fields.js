@@ -30,11 +30,15 @@ function envelopeSender(given) {
   return { from_address: from === '' ? '' : text(from, 320), is_dsn: from === '' ? true : undefined };
 }
 
+/** Half of a surrogate pair, as a cut may leave it: no JSON parser need take it. */
+const HALF_PAIR = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
 /** Returns a text that ingest takes, or undefined: an event must not fail for one odd field. */
 function text(value, most) {
   if (value === undefined || value === null || value === false) return undefined;
   // eslint-disable-next-line no-control-regex
-  return String(value).replace(/[\x00-\x1f]+/g, ' ').trim().slice(0, most) || undefined;
+  const cut = String(value).replace(/[\x00-\x1f]+/g, ' ').trim().slice(0, most);
+  return cut.replace(HALF_PAIR, '\ufffd') || undefined;
 }
 
 function ip(value) {

@@ -18,6 +18,8 @@ const TYPES = {
   DELETED: 'rejected',
 };
 const ATTEMPTS = new Set(['ACCEPTED', 'DEFERRED', 'REJECTED']);
+/** Half of a surrogate pair, as a cut may leave it: no JSON parser need take it. */
+const HALF_PAIR = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 /** Recipients in a list with commas, which quoted locals may hold too. */
 const ADDRESSES = /(?:"(?:[^"\\]|\\.)*"|[^,])+/g;
 
@@ -155,7 +157,8 @@ function messageOf(entry) {
 function text(value, most) {
   if (value === undefined || value === null || value === false) return undefined;
   // eslint-disable-next-line no-control-regex
-  return String(value).replace(/[\x00-\x1f]+/g, ' ').trim().slice(0, most) || undefined;
+  const cut = String(value).replace(/[\x00-\x1f]+/g, ' ').trim().slice(0, most);
+  return cut.replace(HALF_PAIR, '\ufffd') || undefined;
 }
 
 function without(value, nothing) {

@@ -5,7 +5,7 @@ Pure: the time of receipt and what names one receipt are parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -32,6 +32,9 @@ _MX_ID_FIELDS: Final = ("_to", "_user", "_target_queue_id")
 """Haraka gives one queue id to all recipients of a transaction, and no sequence number."""
 _MOST_HEADS: Final = 1000
 
+Bad = Callable[[bytes, RecordError, str, int], None]
+"""Is told of a bad message: what is known of its text, what is wrong, who sent it, and when."""
+
 
 class Drop(StrEnum):
     """Why messages are dropped, beside the reasons that a bad one may have."""
@@ -47,11 +50,22 @@ class Drop(StrEnum):
     """Kafka did not take them, and there is nowhere to keep them."""
 
 
+def forget(_text: bytes, _error: RecordError, _origin: str, _received_ms: int) -> None:
+    """Keep nothing of a bad message."""
+
+
 class RecordMaker:
     """Makes records of messages."""
 
     def __init__(
-        self, keeper: Keeper, *, max_bytes: int, strict: bool = False, keep_unknown: bool = False
+        self,
+        keeper: Keeper,
+        *,
+        max_bytes: int,
+        strict: bool = False,
+        keep_unknown: bool = False,
+        host: str | None = None,
+        bad: Bad = forget,
     ) -> None:
         """Make them of messages up to *max_bytes*, after inflation.
 
@@ -60,11 +74,15 @@ class RecordMaker:
             max_bytes: Largest message.
             strict: Refuse what breaks the format.
             keep_unknown: Write other programs' messages too.
+            host: In place of what every message says; None: as it says.
+            bad: Told of what cannot be used.
         """
         self._keeper = keeper
         self.max_bytes = max_bytes
         self._strict = strict
         self._keep_unknown = keep_unknown
+        self._host = host
+        self._bad = bad
         self._heads: dict[tuple[str, str, int], tuple[tuple[str, bytes], ...]] = {}
 
     def take(
@@ -80,9 +98,12 @@ class RecordMaker:
             haul: Of the messages that came with it.
         """
         haul.received += 1
+        text = payload
         try:
             text = unpack(payload, self.max_bytes)
             message = fields_of(text, strict=self._strict)
+            if self._host is not None:
+                message["host"] = self._host
             word = gelf.word_of(message)
             subject = about(message, word)
             if subject is About.NOISE:
@@ -98,6 +119,7 @@ class RecordMaker:
                 haul.records.append(_record(kept, event_id, head))
         except RecordError as exc:
             haul.discarded[exc.reason] += 1
+            self._bad(text, exc, origin, received_ms)
             return exc
         return None
 

@@ -9,10 +9,18 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.core.gelf import SOURCE
 from pipeline.kit.clock import Clock
+from pipeline.kit.service import Part
 from pipeline.kit.settings import Settings
+from producers.appender import Appender
 from producers.gelf.metrics import GelfMetrics
 from producers.gelf.post import GelfPost
-from producers.gelf.setup import record_maker, user_names
+from producers.gelf.setup import (
+    keeper_of,
+    privacy_rules,
+    record_maker,
+    samples_of,
+    user_names,
+)
 from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Route
 from producers.posting import Sender
@@ -29,11 +37,12 @@ class GelfRoute:
     def __init__(
         self,
         settings: Settings,
+        appender: Appender,
         clock: Clock,
         registry: CollectorRegistry,
         metrics: IngestMetrics,
     ) -> None:
-        """Count in *metrics* and *registry*.
+        """Write samples of bad messages with *appender*; count in *metrics* and *registry*.
 
         Raises:
             ConfigError: The key of the privacy hashes cannot be kept.
@@ -41,9 +50,12 @@ class GelfRoute:
         self._settings = settings
         self._clock = clock
         self._metrics = GelfMetrics(registry, metrics.component)
-        self.user_names = user_names(settings, registry, clock)
-        """A part of its own, if there is one: it must run beside the service."""
-        self._maker = record_maker(settings, self.user_names)
+        privacy = privacy_rules(settings)
+        names = user_names(settings, registry, clock)
+        samples = samples_of(settings, privacy, appender, registry, clock)
+        self.beside: tuple[Part, ...] = (samples,) if names is None else (samples, names)
+        """Parts of their own, which must run beside the service."""
+        self._maker = record_maker(settings, keeper_of(privacy, names), samples)
 
     def routes(self) -> tuple[Route, ...]:
         """Return the one route."""

@@ -7,9 +7,11 @@ from prometheus_client import CollectorRegistry
 from pipeline.kit.clock import Clock
 from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
+from producers.appender import Appender
 from producers.gelf.kept import Keeper, no_names
 from producers.gelf.known_names import KnownNames
 from producers.gelf.records import RecordMaker
+from producers.gelf.samples import Samples
 from producers.privacy import Privacy
 from producers.wildduck_names import UserNames
 
@@ -20,22 +22,47 @@ def user_names(settings: Settings, registry: CollectorRegistry, clock: Clock) ->
     return None if users.url is None else UserNames(users, registry, clock)
 
 
-def record_maker(settings: Settings, names: UserNames | None) -> RecordMaker:
-    """Return what makes records.
+def privacy_rules(settings: Settings) -> Privacy:
+    """Return the privacy rules of the installation.
 
     Raises:
-        ConfigError: The key of the privacy hashes cannot be kept.
+        ConfigError: The key of the hashes cannot be kept.
     """
-    gelf, privacy = settings.gelf, settings.privacy
-    rules = Privacy(
+    given = settings.privacy
+    return Privacy(
         privacy_key(settings),
-        keep_recipients=privacy.keep_recipients,
-        pseudonymise=privacy.pseudonymise,
+        keep_recipients=given.keep_recipients,
+        pseudonymise=given.pseudonymise,
     )
-    keeper = Keeper(rules, KnownNames(), no_names if names is None else names.name_of)
+
+
+def samples_of(
+    settings: Settings,
+    privacy: Privacy,
+    appender: Appender,
+    registry: CollectorRegistry,
+    clock: Clock,
+) -> Samples:
+    """Return what keeps samples of bad messages: none where names are not to be seen."""
+    per_minute = 0 if settings.privacy.pseudonymise else settings.gelf.samples_per_minute
+    return Samples(privacy, appender, settings.topics, registry, clock, per_minute=per_minute)
+
+
+def keeper_of(privacy: Privacy, names: UserNames | None) -> Keeper:
+    """Return what cuts messages down, for all inputs of a process: it learns names."""
+    return Keeper(privacy, KnownNames(), no_names if names is None else names.name_of)
+
+
+def record_maker(
+    settings: Settings, keeper: Keeper, samples: Samples, host: str | None = None
+) -> RecordMaker:
+    """Return what makes records of the messages of an input, all of *host* if that is given."""
+    gelf = settings.gelf
     return RecordMaker(
         keeper,
         max_bytes=gelf.max_message_bytes,
         strict=gelf.strict,
         keep_unknown=gelf.keep_unknown,
+        host=host,
+        bad=samples.take,
     )

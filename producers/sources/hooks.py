@@ -28,6 +28,7 @@ from producers import node_records
 from producers.appender import ACK_DEADLINE_S, Appender
 from producers.gelf.records import TOPIC as GELF_TOPIC
 from producers.gelf.route import GelfRoute
+from producers.gelf.samples import TOPIC as SAMPLES_TOPIC
 from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Intake, Route
 from producers.node_routes import NodeRoutes, SenderCollector
@@ -77,9 +78,9 @@ class Ingest:
         )
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
-        gelf = GelfRoute(settings, clock, self._registry, self._metrics)
-        self.user_names = gelf.user_names
-        """A part of its own, if there is one: it must run beside this one."""
+        gelf = GelfRoute(settings, appender, clock, self._registry, self._metrics)
+        self.beside = gelf.beside
+        """Parts of their own, which must run beside this one."""
         self._intake = Intake(settings, appender, clock, self._metrics)
         self._routes = (
             Route(ONE, Content.EVENTS, self._one),
@@ -235,6 +236,7 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         [
             *(names.of(f"raw.{source}") for source in SOURCES),
             names.of(GELF_TOPIC),
+            names.of(SAMPLES_TOPIC),
             names.of(node_records.TOPIC),
         ],
         partitions,
@@ -242,5 +244,4 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         buffer_bytes=settings.ingest.buffer_bytes,
     )
     ingest = Ingest(settings, appender, clock)
-    beside = [] if ingest.user_names is None else [ingest.user_names]
-    await service.serve([appender, *beside, ingest])
+    await service.serve([appender, *ingest.beside, ingest])

@@ -148,7 +148,7 @@ def test_a_frame_may_come_in_pieces_and_the_last_one_may_lack_its_end(
 
 
 def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: Path) -> None:
-    with stand(broker, tmp_path, gelf=any_gelf(max_message_bytes=2000)) as st:
+    with stand(broker, tmp_path, gelf=any_gelf(max_message_bytes=2000, udp_host="mta7")) as st:
         good = json.dumps(sample("mta_accepted")).encode()
         bomb = zlib.compress(b'{"short_message":"' + b"x" * 1_000_000 + b'"}')
         send(st, b"", b"rubbish", good[:-5], bomb, b"\x1e\x0f\x01", json.dumps({}).encode())
@@ -160,7 +160,8 @@ def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: P
         with connect(st) as browser:
             browser.sendall(b"POST / HTTP/1.1\r\n\r\n\0" + good + b"\0")
             assert browser.recv(1) == b""
-        assert len(raw(st)) == 1
+        (written,) = raw(st)
+        assert json.loads(written.value)["host"] == "mta7"
         gelf = st.gelf()
         counted = {
             reason: gelf.value(DISCARDED, reason=reason)
@@ -180,6 +181,14 @@ def test_rubbish_is_counted_by_reason_and_stops_nothing(broker: str, tmp_path: P
             "unknown_application": 1,
         }
         assert gelf.value("mailstream_gelf_noise_total", kind="quota") == 1
+        wait_until(
+            lambda: gelf.value("mailstream_gelf_samples_total", result="written") == 3,
+            "samples of what was text are dead letters",
+            within_s=10,
+        )
+        dead = asyncio.run(read_topics(broker, [st.topic("dead")], st.partitions))
+        errors = [(one.header("error") or "").partition(":")[0] for one in dead]
+        assert sorted(errors) == ["malformed", "malformed", "missing_field"]
         wait_until(
             lambda: gelf.value("mailstream_gelf_chunks_lost_total", reason="invalid") == 1,
             "the chunk is counted",

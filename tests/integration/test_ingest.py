@@ -209,6 +209,11 @@ def test_a_web_page_cannot_post_through_a_browser_on_this_machine(keyed: Stand) 
         assert http.get("/health", headers={"Host": "evil.example"}).status_code == 403
         assert http.get("/nothing").status_code == 404
         assert http.get(ONE).status_code == 405
+        asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        for path in (ONE, "/gelf"):
+            answer = http.options(path, headers=asked)
+            assert answer.status_code == 405
+            assert "access-control-allow-origin" not in answer.headers
 
 
 def test_a_sender_that_breaks_off_harms_nobody(keyed: Stand) -> None:

@@ -70,6 +70,7 @@ class WildduckApi:
         self.token = token
         self.healthy = True
         self.metrics: str | None = None
+        self.refused_cursors: set[str] = set()
         self.asked: Counter[str] = Counter()
 
     def app(self) -> web.Application:
@@ -84,6 +85,8 @@ class WildduckApi:
         self.asked["/users"] += 1
         if self.token is not None and request.headers.get("X-Access-Token") != self.token:
             return web.json_response(self._samples["forbidden"], status=403)
+        if request.query.get("next") in self.refused_cursors:
+            return web.json_response({"code": "InputValidationError"}, status=400)
         first = int(request.query.get("next", "0"))
         after = first + min(250, int(request.query.get("limit", "20")))
         return web.json_response(

@@ -122,6 +122,12 @@ def test_only_mail_that_left_has_an_address_of_ours_and_a_host_of_theirs() -> No
     assert "sending_ip" not in event_of(row_like("success"), unknown)
 
 
+def test_the_time_is_the_number_never_the_text() -> None:
+    told = event_of(row_like("success"))
+    for text in ("2001-01-01 00:00:00", "yesterday", None, 7):
+        assert event_of(row_like("success", actiontime=text))["timestamp"] == told["timestamp"]
+
+
 def test_mail_of_a_script_has_no_mailbox() -> None:
     assert "auth_user" not in event_of(row_like("success", senderauth="localuser"))
     assert "auth_user" not in event_of(row_like("success", senderauth=""))

@@ -229,3 +229,17 @@ def test_a_record_that_hashes_make_too_large_for_kafka_is_refused() -> None:
 def test_a_key_that_is_absurdly_long_is_refused() -> None:
     haul = Makers().haul({**sample("mta_accepted"), "_queue_id": "x" * 256})
     assert (haul.records, haul.discarded) == ([], {Reason.INVALID_FIELD: 1})
+
+
+def test_a_listener_s_host_replaces_the_message_s() -> None:
+    accepted = sample("mta_accepted")
+    assert Makers(host="mta7").kept(accepted)["host"] == "mta7"
+    without = {name: value for name, value in accepted.items() if name != "host"}
+    assert Makers(host="mta7", strict=True).kept({**accepted, "version": "1.1"})["host"] == "mta7"
+    assert "host" not in Makers().kept(without)
+
+
+def test_gelf_s_own_fields_stay_on_the_raw_topic() -> None:
+    own = {"facility": "mail", "level": 3, "line": "41", "file": "a.js", "timestamp": "1.5"}
+    kept = Makers().kept({**sample("mta_accepted"), **own})
+    assert own.items() <= kept.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 
 from pipeline.core.errors import TransientError
 from pipeline.core.timestamp import epoch_ms
-from pipeline.kit.settings_nodes import WatchedProcess
+from pipeline.kit.settings_nodes import WatchedProcess, WildduckTarget
 from producers.sources.nodes import mongodb, redis_info, system, wildduck, zonemta
 from producers.sources.nodes.exposition import MAX_SAMPLES, shown_again
 from producers.sources.nodes.folders import count_files
+from producers.sources.nodes.http_api import StatusError
 from producers.sources.nodes.processes import Process, Watch, fits
 from producers.sources.nodes.samples import Sample, values
-from tests.kit.node_programs import sample
+from tests.kit.http_server import serving
+from tests.kit.node_programs import WildduckApi, sample
 
 NOW = epoch_ms("2026-11-21T00:22:30Z")
 API = sample("zonemta_api.json")
@@ -140,6 +143,26 @@ def test_storage_of_users_adds_up_over_pages() -> None:
         "mail_wildduck_storage_users": 4,
         "mail_wildduck_users_blocked": 2,
     }
+
+
+def test_a_cursor_that_wildduck_refuses_is_not_used_again() -> None:
+    api = WildduckApi(users=600)
+    api.refused_cursors = {"500"}
+
+    async def look() -> dict[str, float]:
+        target = wildduck.Wildduck(WildduckTarget(url=server.url), "host1")
+        with pytest.raises(StatusError):
+            await target.poll(1)
+        api.refused_cursors = {"250"}
+        with pytest.raises(StatusError):
+            await target.poll(2)
+        api.refused_cursors = set()
+        found = values(await target.poll(3))
+        await target.close()
+        return found
+
+    with serving(api.app()) as server:
+        assert asyncio.run(look())["mail_wildduck_storage_users"] == 600
 
 
 def test_the_status_of_a_mongodb_is_taken_as_far_as_it_goes() -> None:

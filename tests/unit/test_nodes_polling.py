@@ -269,6 +269,20 @@ def test_a_far_side_that_wants_fewer_at_once_gets_fewer() -> None:
     assert agent.outbox.buffered == 0
 
 
+def test_a_batch_ends_where_numbers_are_missing() -> None:
+    agent = Agent(sink=Sent([TransientError("away"), TooManyError("")]), most=13)
+
+    async def overflow() -> None:
+        agent.add(11)
+        await agent.clock.advance(0.01)
+        agent.add(10)  # while eleven are on their way, so that eight of these go
+        await agent.clock.advance(60)
+
+    asyncio.run(running(agent, overflow))
+    assert agent.sink.seqs == [*range(1, 12), 20, 21]
+    assert agent.outbox.heartbeat().dropped_total == 8
+
+
 def test_a_stop_sends_what_is_held() -> None:
     agent = Agent()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_a_folder_that_is_gone_loses_records_and_not_the_process(tmp_path: Path)
     (tmp_path / "spool").rmdir()
     assert spool.append([record(1)]) == 0
     assert not spool
+
+
+def test_files_that_are_gone_are_counted_as_damaged(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", LIMIT)
+    assert spool.append([record(1)]) == 1
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.peek(10) == []
+    assert not spool
+    assert spool.damaged == 1
 
 
 STEPS = st.lists(st.one_of(st.integers(1, 5), st.sampled_from(["take", "restart"])), max_size=30)

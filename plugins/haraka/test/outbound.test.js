@@ -3,6 +3,7 @@
 const assert = require('node:assert');
 const { test } = require('node:test');
 const { Address31, Address33, connectionOf, hmailOf } = require('../../kit/haraka');
+const { text } = require('../fields');
 const outbound = require('../outbound');
 const hooks = require('./hooks.json'); // as a real Haraka 3.1.1 called them
 
@@ -118,4 +119,9 @@ test('a DSN is told by its empty sender', () => {
   params[6] = item.todo.rcpt_to;
   const [event] = plain(outbound.delivered(context, item, params));
   assert.deepStrictEqual([event.from_address, event.is_dsn], ['', true]);
+});
+
+test('a text that is cut within a character stays valid', () => {
+  assert.strictEqual(text(`${'x'.repeat(9)}\u{1f600}`, 10), `${'x'.repeat(9)}\ufffd`);
+  assert.strictEqual(text('\u{1f600}', 10), '\u{1f600}');
 });

@@ -158,8 +158,9 @@ test('no subject, no header and no body is posted', () => {
 });
 
 test('odd fields are cut or left out', () => {
-  const odd = { ...entries.ACCEPTED, zone: 'a\nb', mx: 7, host: 'not an address', to: null, size: 'big', response: undefined };
+  const odd = { ...entries.ACCEPTED, zone: 'a\nb', protocol: `${'x'.repeat(254)}\u{1f600}`, mx: 7, host: 'not an address', to: null, size: 'big', response: undefined };
   const one = given(odd, { createdMs: NaN, attempt: undefined });
   assert.strictEqual(one.zone, 'a b');
+  assert.strictEqual(one.transport, `${'x'.repeat(254)}\ufffd`);
   for (const name of ['to', 'to_domain', 'mx_ip', 'size_bytes', 'queue_time_ms']) assert.strictEqual(name in one, false);
 });

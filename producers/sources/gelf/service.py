@@ -13,7 +13,14 @@ from pipeline.kit.settings import Settings
 from pipeline.kit.telemetry import ComponentMetrics
 from producers.gelf.metrics import REASONS, GelfMetrics
 from producers.gelf.records import TOPIC, Drop
-from producers.gelf.setup import record_maker, user_names
+from producers.gelf.samples import TOPIC as SAMPLES_TOPIC
+from producers.gelf.setup import (
+    keeper_of,
+    privacy_rules,
+    record_maker,
+    samples_of,
+    user_names,
+)
 from producers.monitor import Monitor
 from producers.sources.gelf.tcp import TcpInput
 from producers.sources.gelf.udp import UdpInput
@@ -49,15 +56,20 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         Drop.SPOOL_FULL,
         buffer_bytes=gelf.buffer_bytes,
         spool_bytes=gelf.spool_bytes,
+        beside=[SAMPLES_TOPIC],
     )
     names = user_names(settings, registry, clock)
-    maker = record_maker(settings, names)
+    privacy = privacy_rules(settings)
+    keeper = keeper_of(privacy, names)
+    samples = samples_of(settings, privacy, way.appender, registry, clock)
     inputs: list[TcpInput | UdpInput] = []
     if gelf.tcp is not None:
+        maker = record_maker(settings, keeper, samples, gelf.tcp_host)
         inputs.append(TcpInput(settings, maker, way.appender, metrics, registry, clock))
     if gelf.udp is not None:
+        maker = record_maker(settings, keeper, samples, gelf.udp_host)
         inputs.append(UdpInput(gelf, maker, way.outbox, metrics, registry, clock))
     way.show_held(registry, NAME)
     monitor = Monitor(settings, NAME, readable_here(gelf), registry, way.health(inputs))
-    parts = [monitor, way.appender, way.outbox, *([] if names is None else [names]), *inputs]
-    await service.serve(parts)
+    beside = [samples] if names is None else [samples, names]
+    await service.serve([monitor, way.appender, way.outbox, *beside, *inputs])

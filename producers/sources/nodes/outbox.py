@@ -201,6 +201,8 @@ class Outbox:
         batch: list[Held] = []
         size = 0
         while self._waiting and len(batch) < self._batch_most and size < BATCH_BYTES:
+            if batch and self._waiting[0].seq != batch[-1].seq + 1:
+                break  # some were given up in between, and the numbers of a post have no gap
             batch.append(self._waiting.popleft())
             size += len(batch[-1].value)
         if not self._waiting:

@@ -152,7 +152,12 @@ class Wildduck:
         """Add up some more pages; all of them take several polls where there are many."""
         for _ in range(PAGES_PER_POLL):
             params = {"limit": str(PAGE_USERS)} | ({"next": self._cursor} if self._cursor else {})
-            page = users_of(await self._api.get(USERS, params))
+            try:
+                page = users_of(await self._api.get(USERS, params))
+            except StatusError as exc:
+                if exc.status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    self._storage, self._cursor = Storage(), None  # it may be what is refused
+                raise
             self._storage.add(page)
             cursor = page.next_cursor
             ended = not isinstance(cursor, str) or not page.results
