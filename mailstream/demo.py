@@ -1,42 +1,35 @@
-"""``mailstream demo``: ``run``, and simulated traffic posted to it as MTA plugins would post it.
+"""``mailstream demo``: ``run``, and simulated traffic from every source that is on.
 
-Every event goes through the real HTTP endpoint in batches, gzip'd when large.  What is not
-acknowledged is posted again, as it is, until it is: repeats are recognised by their ids.
+Everything takes the way that real traffic takes: hook events are posted, logins sent as datagrams,
+and servers that the configuration names on loopback are there to be polled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-import orjson
-
+from mailstream.demonstration.datagrams import LoginSender, takes_logins
+from mailstream.demonstration.own_config import write_own_config
+from mailstream.demonstration.posting import Poster, request_headers
+from mailstream.demonstration.servers import Simulated, simulated_servers
+from mailstream.demonstration.telling import Times, tell
 from mailstream.run import Running, run
-from mailstream.simulation.traffic import SimulatedEvent, compromised_user, traffic
-from pipeline.core.errors import ConfigError, MailstreamError
-from pipeline.kit.clock import Clock, SystemClock
+from mailstream.simulation.logins import LoginPlan, logins
+from mailstream.simulation.traffic import SimulatedEvent, traffic
+from pipeline.core.errors import ConfigError
+from pipeline.kit.clock import SystemClock
 from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.settings_load import find_config, load
 
-TICK_MS: Final = 250
-"""How long a simulated plugin gathers events before it posts them."""
-MOST_EVENTS: Final = 2000
-"""In one post."""
-GZIP_ABOVE_BYTES: Final = 4096
-LONGEST_WAIT_S: Final = 10.0
-FLOOD_AFTER_MS: Final = 60_000
+TIMES: Final = Times(attack_ms=30_000, flood_ms=60_000)
+LOGIN_SHARE: Final = 0.2
+"""Logins, as a share of the events that are posted."""
 REAL_PREFIX: Final = "mail."
-
-_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers after which the same post may succeed."""
-
-Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +37,7 @@ class Show:
     """What the demo simulates."""
 
     rate: float = 50.0
-    """Events per second, mean over a day."""
+    """Posted events per second, mean over a day; all other sources in proportion."""
     seed: int = 1
     duration_s: float = 0.0
     """0: until Ctrl-C."""
@@ -53,9 +46,10 @@ class Show:
 async def demo(
     settings: Settings, show: Show, *, config: Path | None = None, workers: int = 1
 ) -> None:
-    """Run everything and post simulated traffic until SIGINT, SIGTERM or the end of the show.
+    """Run everything, and simulate what is on, until SIGINT, SIGTERM or the end of the show.
 
-    Without any configuration file the demo keeps its data apart, in ``<data_dir>/demo``.
+    Without any configuration file every source is on, and the demo keeps its data apart, in
+    ``<data_dir>/demo``.
 
     Args:
         settings: The configuration.
@@ -69,7 +63,7 @@ async def demo(
         MailstreamError: As ``run``; also if ingest refuses the traffic.
     """
     if find_config(config, os.environ) is None:
-        config = _own_config(settings.data_dir / "demo")
+        config = write_own_config(settings.data_dir / "demo")
         settings = load(config, os.environ)
     if settings.kafka.bootstrap_servers is not None and settings.topics.prefix == REAL_PREFIX:
         mistake = (
@@ -78,148 +72,53 @@ async def demo(
         )
         raise ConfigError([mistake])
     headers = {source: request_headers(settings, source) for source in SOURCES}
+    clock = SystemClock()
+    async with simulated_servers(
+        settings, show.seed, show.rate, TIMES.flood_ms, clock
+    ) as simulated:
 
-    async def beside(running: Running) -> None:
-        clock = SystemClock()
-        _tell(running, show)
-        events = traffic(
-            show.seed,
-            clock.now_ms(),
-            rate=show.rate,
-            duration_ms=int(show.duration_s * 1000),
-            flood_after_ms=FLOOD_AFTER_MS,
-        )
-        poster = Poster(running, headers, clock)
-        await poster.post_all(events)
-        running.console.say(f"the show is over: {poster.summary()}")
+        async def beside(running: Running) -> None:
+            tell(running, simulated, show.seed, show.rate, TIMES)
+            poster = Poster(running, headers, clock)
+            feeds = [poster.post_all(_events(show, simulated, clock.now_ms()))]
+            if takes_logins(settings):
+                plan = _login_plan(show, clock.now_ms())
+                feeds.append(LoginSender(running, clock).send_all(logins(plan)))
+            await _all_of(feeds)
+            running.console.say(f"the show is over: {poster.summary()}")
 
-    await run(settings, beside, config=config, workers=workers)
-
-
-class Poster:
-    """Posts events when they are due, and keeps them until they are acknowledged."""
-
-    def __init__(
-        self, running: Running, headers: Mapping[str, Mapping[str, str]], clock: Clock
-    ) -> None:
-        """Post to *running*, with *headers* by source."""
-        self._running = running
-        self._headers = headers
-        self._clock = clock
-        self._most = min(MOST_EVENTS, running.settings.ingest.max_batch_events)
-        self.accepted = 0
-        self.rejected = 0
-        self.posted_again = 0
-        """Posts that had to be made again."""
-
-    def summary(self) -> str:
-        """Return what became of the posted events."""
-        again = f", {self.posted_again:,} posts made again" if self.posted_again else ""
-        return f"{self.accepted:,} accepted, {self.rejected:,} rejected{again}"
-
-    async def post_all(self, events: Iterable[SimulatedEvent]) -> None:
-        """Post *events*, each not before its time.
-
-        Raises:
-            MailstreamError: Ingest refuses them.
-        """
-        due: dict[str, list[Fields]] = {source: [] for source in self._headers}
-        begun_ms = newest_ms = self._clock.now_ms()
-        for event in events:
-            if event.at_ms - begun_ms >= TICK_MS or len(due[event.source]) >= self._most:
-                await self._flush(due, newest_ms)
-                begun_ms = event.at_ms
-            due[event.source].append(event.event)
-            newest_ms = event.at_ms
-        await self._flush(due, newest_ms)
-
-    async def _flush(self, due: dict[str, list[Fields]], newest_ms: int) -> None:
-        await self._clock.sleep(max(0, newest_ms - self._clock.now_ms()) / 1000)
-        batches = {source: events[:] for source, events in due.items() if events}
-        for events in due.values():
-            events.clear()
-        await asyncio.gather(*(self._post(source, events) for source, events in batches.items()))
-        self._running.note(f"demo: {self.summary()}")
-
-    async def _post(self, source: str, events: list[Fields]) -> None:
-        """Post one batch until it is acknowledged."""
-        body = orjson.dumps({"events": events})
-        headers = dict(self._headers[source])
-        if len(body) > GZIP_ABOVE_BYTES:
-            body = await asyncio.to_thread(gzip.compress, body, 1)
-            headers["Content-Encoding"] = "gzip"
-        failures = 0
-        while (answer := await self._try(body, headers)) is None or answer.status_code in _LATER:
-            failures += 1
-            self.posted_again += 1
-            await self._clock.sleep(_wait_s(answer, failures))
-        if answer.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(events) > 1:
-            half = len(events) // 2
-            await self._post(source, events[:half])
-            await self._post(source, events[half:])
-        elif answer.is_success:
-            told = answer.json()
-            self.accepted += told["accepted"]
-            self.rejected += len(told["rejected"])
-        else:
-            raise MailstreamError(
-                f"ingest refused simulated events: {answer.status_code} {answer.text[:300]}"
-            )
-
-    async def _try(self, body: bytes, headers: dict[str, str]) -> httpx.Response | None:
-        """Return ingest's answer; None if there was none, while it restarts."""
-        url = self._running.ingest_url()
-        if url is None:
-            return None
-        try:
-            return await self._running.probe.client.post(
-                f"{url}/api/v1/email-events/batch", content=body, headers=headers
-            )
-        except httpx.TransportError:
-            return None
+        await run(settings, beside, config=config, workers=workers)
 
 
-def _own_config(folder: Path) -> Path:
-    """Write the configuration of a demo that nobody configured: all defaults, its own data."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "mailstream.yaml"
-    path.write_text("data_dir: data\n")
-    return path
+async def _all_of(feeds: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run *feeds* until all have ended, or one has failed: then the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for feed in feeds:
+                group.create_task(feed)
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
 
 
-def request_headers(settings: Settings, source: str) -> dict[str, str]:
-    """Return the headers of posts for *source*, with the first key that may post for it.
-
-    Raises:
-        ConfigError: Keys are needed, and none may.
-    """
-    headers = {"Content-Type": "application/json", "X-Source": source}
-    keys = settings.ingest.api_keys
-    if keys:
-        fitting = (key for key in keys if source in key.sources)
-        key = next(fitting, None)
-        if key is None:
-            raise ConfigError(
-                [f"ingest.api_keys: no key may post for {source}: the demo needs one"]
-            )
-        headers["X-API-Key"] = key.key.get_secret_value()
-    return headers
+def _events(show: Show, simulated: Simulated, start_ms: int) -> Iterator[SimulatedEvent]:
+    """Yield what is posted; the queue of the simulated nodes heeds it."""
+    for event in traffic(
+        show.seed,
+        start_ms,
+        rate=show.rate,
+        duration_ms=int(show.duration_s * 1000),
+        flood_after_ms=TIMES.flood_ms,
+    ):
+        simulated.queue.take(event)
+        yield event
 
 
-def _wait_s(answer: httpx.Response | None, failures: int) -> float:
-    """Return how long to wait before the next try: as told, else ever longer."""
-    told = "" if answer is None else answer.headers.get("Retry-After", "")
-    if told.isdecimal():
-        return float(told)
-    return min(LONGEST_WAIT_S, 0.2 * 2.0 ** min(failures, 10))
-
-
-def _tell(running: Running, show: Show) -> None:
-    console, user = running.console, compromised_user(show.seed)
-    login = f" -u {running.settings.metrics.username}" if running.settings.metrics.username else ""
-    console.say(f"posting {show.rate:g} simulated events/s, the mean over a day (seed {show.seed})")
-    console.say(f"{user} is quiet now; its account floods after {FLOOD_AFTER_MS // 1000} s: watch")
-    shown = "mail_user_events"
-    if "user" not in running.settings.privacy.pseudonymise:
-        shown += f"{{.*{user}"
-    console.command(f"curl -sS{login} {' '.join(running.metrics_urls)} | grep '{shown}'")
+def _login_plan(show: Show, start_ms: int) -> LoginPlan:
+    return LoginPlan(
+        show.seed,
+        start_ms,
+        show.rate * LOGIN_SHARE,
+        int(show.duration_s * 1000),
+        attack_after_ms=TIMES.attack_ms,
+        found_after_ms=TIMES.flood_ms - 5000,
+    )

@@ -1,4 +1,4 @@
-"""Choosing TCP ports for processes that must be told theirs before they start."""
+"""Choosing ports for processes that must be told theirs before they start."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _LOWEST: Final = 10_000
 _TRIES: Final = 200
 
 
-def is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> bool:
     """Return whether a server could listen on *port* of *host* now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(type=kind) as probe:
+        if kind is socket.SOCK_STREAM:  # two datagram sockets would share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:

@@ -50,6 +50,8 @@ class Running:
     probe: watch.Probe
     ingest_url: Callable[[], str | None]
     """Where ingest listens now; None while it is down.  With port 0 a restart moves it."""
+    producer_url: Callable[[str], str | None]
+    """Where another producer shows its metrics and health, by name; None while it is down."""
     metrics_urls: tuple[str, ...]
     """Where each worker shows its metrics: a key is on one of them."""
     note: Callable[[str], None]
@@ -183,6 +185,7 @@ class _Installation:
             self._console,
             self._probe,
             self._ingest_url,
+            self._producer_url,
             self._metrics_urls(),
             self._set_note,
         )
@@ -267,8 +270,11 @@ class _Installation:
         announce(self._settings.data_dir, NAME, ingest)
 
     def _ingest_url(self) -> str | None:
-        address = self._addresses().get(INGEST)
-        return None if address is None else self._probe.ingest_url(address)
+        return self._producer_url(INGEST)
+
+    def _producer_url(self, name: str) -> str | None:
+        address = self._addresses().get(name)
+        return None if address is None else self._probe.producer_url(name, address)
 
     def _metrics_urls(self) -> tuple[str, ...]:
         found = self._addresses()

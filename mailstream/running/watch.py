@@ -11,6 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.kit.settings import Settings
+from pipeline.kit.settings_listeners import openings
 from pipeline.kit.values import Address, duration_ms
 
 ANSWER_S: Final = 5.0
@@ -23,7 +24,8 @@ _WANTED: Final = (
     "mailstream_delay_seconds",
     "mailstream_windows_complete",
 )
-_ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  what "all" is to a client
+ANY_ADDRESS: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound
+"""What "all addresses" is to a client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,12 @@ class Probe:
     def __init__(self, settings: Settings) -> None:
         """Read credentials and certificates from *settings*."""
         metrics = settings.metrics
-        self._metrics_tls = metrics.tls_cert is not None
-        self._ingest_tls = settings.ingest.tls_cert is not None
         auth = None
         if metrics.username is not None and metrics.password is not None:
             auth = httpx.BasicAuth(metrics.username, metrics.password.get_secret_value())
-        certificates = (settings.ingest.tls_cert, metrics.tls_cert)
+        listeners = {one.section: one.listener for one in openings(settings)}
+        self._tls = {name for name, one in listeners.items() if one.tls_cert is not None}
+        certificates = {one.tls_cert for one in listeners.values()}
         self._auth = auth
         self.client = httpx.AsyncClient(
             timeout=ANSWER_S,
@@ -110,13 +112,17 @@ class Probe:
             verify=_trusting(*(str(path) for path in certificates if path is not None)),
         )
 
+    def producer_url(self, name: str, address: Address) -> str:
+        """Return where to reach the producer that listens on *address*."""
+        return _url(address, tls=name in self._tls)
+
     def ingest_url(self, address: Address) -> str:
         """Return where to reach the ingest service that listens on *address*."""
-        return _url(address, tls=self._ingest_tls)
+        return self.producer_url("ingest", address)
 
     def metrics_url(self, address: Address) -> str:
         """Return where to reach the worker that listens on *address*."""
-        return _url(address, tls=self._metrics_tls)
+        return _url(address, tls="metrics" in self._tls)
 
     async def ingest_is_ready(self, address: Address) -> bool:
         """Tell whether the ingest service takes events."""
@@ -188,7 +194,7 @@ def _completeness(readings: Sequence[Reading]) -> str:
 
 
 def _url(address: Address, *, tls: bool) -> str:
-    host = _ANY_ADDRESS.get(address.host, address.host)
+    host = ANY_ADDRESS.get(address.host, address.host)
     return f"http{'s' if tls else ''}://{Address(host, address.port)}"
 
 

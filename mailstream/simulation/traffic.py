@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import Any, Final, NamedTuple
 
+from mailstream.simulation.arrivals import arrivals
 from mailstream.simulation.replies import (
     INBOUND_REJECTIONS,
     RECEIVERS,
@@ -26,7 +27,7 @@ from mailstream.simulation.replies import (
     Reply,
 )
 from mailstream.simulation.world import INBOUND_NODES, Account, Choice, World, sending_ips, world
-from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
+from pipeline.core.pane import MINUTE_MS
 
 EVENTS_PER_ARRIVAL: Final = 2.19
 """Mean number of events that one arriving message causes; a test keeps it true."""
@@ -36,10 +37,6 @@ USERS: Final = 2000
 
 RETRY_MINUTES: Final = (5, 7, 8, 25, 75, 120)
 """Waits between attempts (ZoneMTA's defaults); when used up, the next failure bounces."""
-
-PEAK_HOUR: Final = 14
-SWING: Final = 0.6
-"""The busiest hour (UTC) has 1 + SWING times the mean rate, the quietest 1 - SWING times."""
 
 _NODE_CLOCK: Final = {"mta2": timezone(timedelta(hours=1)), "mta3": timezone(timedelta(hours=-5))}
 """Nodes that post local times with an offset; the others post UTC."""
@@ -90,12 +87,6 @@ class Plan:
     """The flood's messages, as a share of all other arriving messages."""
 
 
-def diurnal(at_ms: int) -> float:
-    """Return the rate at this time of day (UTC), relative to the mean of a day."""
-    hour = at_ms % DAY_MS / HOUR_MS
-    return 1.0 + SWING * math.cos(2 * math.pi * (hour - PEAK_HOUR) / 24)
-
-
 def compromised_user(seed: int, users: int = USERS) -> str:
     """Return the address of the account that will flood."""
     return world(seed, users).compromised.address
@@ -136,16 +127,16 @@ class _Simulation:
     def run(self) -> Iterator[SimulatedEvent]:
         plan = self._plan
         end_ms = plan.start_ms + plan.duration_ms if plan.duration_ms else math.inf
-        per_ms = plan.rate / EVENTS_PER_ARRIVAL / 1000
-        arrival: float = plan.start_ms
-        while True:
-            arrival += self._rng.expovariate(per_ms * (1 + SWING))
-            while self._queue and self._queue[0][0] <= min(arrival, end_ms - 1):
-                yield heapq.heappop(self._queue)[2]
-            if arrival >= end_ms:
-                return
-            if self._rng.random() * (1 + SWING) < diurnal(int(arrival)):
-                self._arrive(int(arrival))
+        rate = plan.rate / EVENTS_PER_ARRIVAL
+        for arrival in arrivals(self._rng, plan.start_ms, end_ms, rate):
+            yield from self._due(arrival)
+            self._arrive(arrival)
+        yield from self._due(end_ms - 1)
+
+    def _due(self, until_ms: float) -> Iterator[SimulatedEvent]:
+        """Yield what is to be posted by then."""
+        while self._queue and self._queue[0][0] <= until_ms:
+            yield heapq.heappop(self._queue)[2]
 
     def _arrive(self, now_ms: int) -> None:
         plan, rng = self._plan, self._rng

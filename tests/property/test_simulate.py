@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailstream.simulation.arrivals import diurnal
 from mailstream.simulation.replies import RECEIVERS
 from mailstream.simulation.traffic import (
     EVENTS_PER_ARRIVAL,
     RETRY_MINUTES,
     SimulatedEvent,
     compromised_user,
-    diurnal,
     traffic,
 )
 from mailstream.simulation.world import world

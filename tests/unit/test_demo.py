@@ -17,7 +17,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from mailstream.demo import Poster, Show, demo, request_headers
+from mailstream.demo import Show, demo
+from mailstream.demonstration.posting import Poster, request_headers
 from mailstream.run import Running
 from mailstream.running.console import LineConsole
 from mailstream.running.folder_lock import folder_lock
@@ -95,6 +96,7 @@ def post(
             console=LineConsole(io.StringIO()),
             probe=probe,
             ingest_url=lambda: "http://ingest" if urls is None else next(urls),
+            producer_url=lambda _name: None,
             metrics_urls=("http://worker/metrics",),
             note=lambda _note: None,
         )
