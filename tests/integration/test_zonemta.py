@@ -151,7 +151,7 @@ def test_mail_that_finds_no_host(site: Site) -> None:
     assert "response_code" not in refused
     assert refused["bounce_class"] == "network"
     (unknown,) = of(events, to_domain=UNKNOWN, event_type="bounced")
-    assert unknown["bounce_class"] == "dns"
+    assert unknown["bounce_class"] == "bad_domain"
     assert "refused" in refused["error_message"]
 
 
