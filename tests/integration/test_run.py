@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mailstream.local_kafka import LocalKafka
+from mailstream.ports import free_port
 from mailstream.processes import identity
 from tests.kit.processes import ANY_GELF, Service, fetch, mailstream, wait_until
 from tests.kit.scrape import Page
@@ -31,7 +32,9 @@ SHOWN_S = 30.0
 class Installation(Service):
     """One ``mailstream run`` on a folder of its own, with any free ports."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, command: str = "run", more: dict[str, Any] | None = None
+    ) -> None:
         self.folder = folder
         config = folder / "mailstream.yaml"
         sections: dict[str, Any] = {
@@ -40,8 +43,8 @@ class Installation(Service):
             "metrics": {"listen": "127.0.0.1:0"},
             "gelf": ANY_GELF,
         }
-        config.write_text(json.dumps(sections))
-        super().__init__("run", mailstream("run", "--config", config, *options), folder)
+        config.write_text(json.dumps(sections | (more or {})))
+        super().__init__("run", mailstream(command, "--config", config, *options), folder)
 
     def start_and_wait(self) -> None:
         """Start it and wait until it is ready."""
@@ -97,6 +100,11 @@ class Installation(Service):
         """Wait until the workers show *count* events of *user*."""
         wait_until(lambda: self.shown(user) == count, f"{count} events of {user}", within_s=SHOWN_S)
 
+    def page(self, name: str) -> Page:
+        """Return what a part shows at ``/metrics``; nothing if it does not answer."""
+        answer = fetch(f"http://{self.part_address(name)}/metrics")
+        return Page(() if answer is None else (answer[1],))
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self._signal(signal.SIGINT)
@@ -108,8 +116,8 @@ class Installation(Service):
 
 
 @contextmanager
-def installation(folder: Path, *options: str) -> Iterator[Installation]:
-    made = Installation(folder, *options)
+def installation(folder: Path, *options: str, **demo: Any) -> Iterator[Installation]:
+    made = Installation(folder, *options, **demo)
     try:
         yield made
     finally:
@@ -307,3 +315,43 @@ def test_the_demo_posts_traffic_and_ends_with_its_duration(tmp_path: Path) -> No
         assert accepted > 10  # the rate follows the time of day
         assert " 0 rejected" in over
         assert alive(made.parts()) == []
+
+
+def test_the_demo_shows_every_source_that_is_on_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    server = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+    anywhere = {"listen": "127.0.0.1:0"}
+    web1 = {"name": "web1", "url": server, "token": "0123456789abcdef", "interval": "1s"}
+    mta1 = {"name": "mta1", "url": f"{server}/mta1", "interval": "1s"}
+    sections = {
+        "cpanel": {**anywhere, "servers": [web1]},
+        "nodes": {**anywhere, "name": "here"},
+        "zonemta": {"nodes": [mta1]},
+    }
+    with installation(tmp_path, "--rate", "100", command="demo", more=sections) as made:
+        made.start_and_wait()
+        wait_until(
+            lambda: all(
+                made.page("worker-1").total("mail_events_total", source=source)
+                for source in ("zonemta", "haraka", "cpanel", "wildduck")
+            ),
+            "events of every source",
+            within_s=SHOWN_S,
+        )
+        logins = made.page("worker-1").total("mail_user_auth", window="1h", result="succeeded")
+        assert logins > 0
+        wait_until(
+            lambda: all(
+                made.page("nodes").total(metric)
+                for metric in ("mail_zonemta_delivery_status_total", "mail_system_cpus")
+            ),
+            "the nodes",
+            within_s=SHOWN_S,
+        )
+        said = made.said(100_000)
+        assert "cPanel server web1 is polled" in said
+        assert f"curl -sS http://{made.part_address('nodes')}/metrics" in said
+        parts = made.parts()
+        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf", "cpanel", "nodes"}
+        made.interrupt()
+        assert made._wait(READY_S) == 0
+        assert alive(parts) == []
