@@ -16,7 +16,6 @@ from producers.gelf.metrics import GelfMetrics
 from producers.gelf.post import GelfPost
 from producers.gelf.setup import (
     keeper_of,
-    privacy_rules,
     record_maker,
     samples_of,
     user_names,
@@ -24,6 +23,7 @@ from producers.gelf.setup import (
 from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Route
 from producers.posting import Sender
+from producers.privacy import Privacy
 
 GELF: Final = "/gelf"
 
@@ -38,19 +38,15 @@ class GelfRoute:
         self,
         settings: Settings,
         appender: Appender,
+        privacy: Privacy,
         clock: Clock,
         registry: CollectorRegistry,
         metrics: IngestMetrics,
     ) -> None:
-        """Write samples of bad messages with *appender*; count in *metrics* and *registry*.
-
-        Raises:
-            ConfigError: The key of the privacy hashes cannot be kept.
-        """
+        """Write samples of bad messages with *appender*; count in *metrics* and *registry*."""
         self._settings = settings
         self._clock = clock
         self._metrics = GelfMetrics(registry, metrics.component)
-        privacy = privacy_rules(settings)
         names = user_names(settings, registry, clock)
         samples = samples_of(settings, privacy, appender, registry, clock)
         self.beside: tuple[Part, ...] = (samples,) if names is None else (samples, names)

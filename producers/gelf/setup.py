@@ -5,7 +5,6 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from pipeline.kit.clock import Clock
-from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from producers.appender import Appender
 from producers.gelf.kept import Keeper, no_names
@@ -20,20 +19,6 @@ def user_names(settings: Settings, registry: CollectorRegistry, clock: Clock) ->
     """Return what knows accounts by name, or None where there is no API to ask."""
     users = settings.wildduck.users
     return None if users.url is None else UserNames(users, registry, clock)
-
-
-def privacy_rules(settings: Settings) -> Privacy:
-    """Return the privacy rules of the installation.
-
-    Raises:
-        ConfigError: The key of the hashes cannot be kept.
-    """
-    given = settings.privacy
-    return Privacy(
-        privacy_key(settings),
-        keep_recipients=given.keep_recipients,
-        pseudonymise=given.pseudonymise,
-    )
 
 
 def samples_of(

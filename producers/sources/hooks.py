@@ -20,7 +20,6 @@ from pipeline.core.posted import PostedEvent
 from pipeline.kit import listen, service
 from pipeline.kit.clock import Clock
 from pipeline.kit.kafka import client_options
-from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
@@ -33,7 +32,7 @@ from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Intake, Route
 from producers.node_routes import NodeRoutes, SenderCollector
 from producers.posting import Posting, Sender, decode_batch, decode_one
-from producers.privacy import Privacy
+from producers.privacy_rules import privacy_rules
 
 log = logging.getLogger(__name__)
 
@@ -64,21 +63,17 @@ class Ingest:
         Raises:
             ConfigError: Strangers could post, or the key of the privacy hashes cannot be kept.
         """
-        ingest, privacy = settings.ingest, settings.privacy
+        ingest = settings.ingest
         listen.Guard(ingest.listen, ingest.allow).require_protection(
             has_credentials=bool(ingest.api_keys)
         )
         self._settings = settings
         self._appender = appender
         self._clock = clock
-        self._privacy = Privacy(
-            privacy_key(settings),
-            keep_recipients=privacy.keep_recipients,
-            pseudonymise=privacy.pseudonymise,
-        )
+        self._privacy = privacy_rules(settings)
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
-        gelf = GelfRoute(settings, appender, clock, self._registry, self._metrics)
+        gelf = GelfRoute(settings, appender, self._privacy, clock, self._registry, self._metrics)
         self.beside = gelf.beside
         """Parts of their own, which must run beside this one."""
         self._intake = Intake(settings, appender, clock, self._metrics)

@@ -13,11 +13,10 @@ from pipeline.kit import service
 from pipeline.kit.clock import Clock
 from pipeline.kit.connections import heed_closed_connections
 from pipeline.kit.kafka import client_options
-from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from pipeline.kit.transactions import TransactionOptions
 from producers.monitor import OK, Monitor
-from producers.privacy import Privacy
+from producers.privacy_rules import privacy_rules
 from producers.sources.cpanel.client import WhmClient, client_tls
 from producers.sources.cpanel.exporter import Exporter
 from producers.sources.cpanel.journal import Journals
@@ -87,15 +86,11 @@ def pollers_of(
     Raises:
         ConfigError: A certificate, or the key of the privacy hashes, cannot be used.
     """
-    cpanel, given = settings.cpanel, settings.privacy
+    cpanel = settings.cpanel
     metrics = PollerMetrics(registry, [server.name for server in cpanel.servers])
     exporter = Exporter(cpanel, clock)
     registry.register(exporter)
-    privacy = Privacy(
-        privacy_key(settings),
-        keep_recipients=given.keep_recipients,
-        pseudonymise=given.pseudonymise,
-    )
+    privacy = privacy_rules(settings)
     journals = Journals(
         settings.topics.names,
         settings.topics.partitions,

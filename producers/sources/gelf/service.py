@@ -16,12 +16,12 @@ from producers.gelf.records import TOPIC, Drop
 from producers.gelf.samples import TOPIC as SAMPLES_TOPIC
 from producers.gelf.setup import (
     keeper_of,
-    privacy_rules,
     record_maker,
     samples_of,
     user_names,
 )
 from producers.monitor import Monitor
+from producers.privacy_rules import privacy_rules
 from producers.sources.gelf.tcp import TcpInput
 from producers.sources.gelf.udp import UdpInput
 from producers.spooled import Spooled, readable_here

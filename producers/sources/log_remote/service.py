@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from pipeline.core.errors import ConfigError, Reason
 from pipeline.kit import service
 from pipeline.kit.clock import Clock
-from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.telemetry import ComponentMetrics
@@ -20,7 +19,7 @@ from producers.datagrams import Datagram, Datagrams
 from producers.haul import Haul, HaulMetrics
 from producers.monitor import Monitor
 from producers.outbox import Outbox
-from producers.privacy import Privacy
+from producers.privacy_rules import privacy_rules
 from producers.sources.log_remote.records import FEED, TOPIC, Drop, Noise, RecordMaker
 from producers.spooled import Spooled, readable_here
 
@@ -114,12 +113,8 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         buffer_bytes=feed.buffer_bytes,
         spool_bytes=feed.spool_bytes,
     )
-    privacy = Privacy(
-        privacy_key(settings),
-        keep_recipients=settings.privacy.keep_recipients,
-        pseudonymise=settings.privacy.pseudonymise,
-    )
-    entries = LogInput(feed, RecordMaker(privacy), way.outbox, metrics, registry, clock)
+    maker = RecordMaker(privacy_rules(settings))
+    entries = LogInput(feed, maker, way.outbox, metrics, registry, clock)
     way.show_held(registry, FEED)
     monitor = Monitor(settings, NAME, readable_here(feed), registry, way.health([entries]))
     await service.serve([monitor, way.appender, way.outbox, entries])
