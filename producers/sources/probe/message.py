@@ -8,7 +8,7 @@ from email.header import Header
 from email.utils import formatdate
 from typing import Final
 
-TOKEN_HEADER: Final = "X-Mailstream-Probe"
+TOKEN_HEADER: Final = "X-Mailstream-Probe"  # noqa: S105  a name
 _LINE: Final = 76
 _MOST_ROUTE: Final = 200
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")

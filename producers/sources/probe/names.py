@@ -146,7 +146,7 @@ def _changed_at(path: Path) -> int:
 
 
 @lru_cache(maxsize=1)
-def _hosts_file(changed_at: int) -> dict[str, tuple[str, ...]]:
+def _hosts_file(changed_at: int) -> dict[str, tuple[str, ...]]:  # noqa: ARG001  part of the key
     """Return the addresses of each name in the hosts file; read again when it has changed."""
     names: dict[str, tuple[str, ...]] = {}
     try:

@@ -87,7 +87,7 @@ def _cause(exc: BaseException) -> BaseException:
     return exc
 
 
-def _fault(phase: Phase, exc: BaseException) -> ErrorClass:
+def _fault(phase: Phase, exc: BaseException) -> ErrorClass:  # noqa: PLR0911  a table with types
     if isinstance(exc, ssl.SSLCertVerificationError):
         return ErrorClass.CERTIFICATE
     if isinstance(exc, ssl.SSLError):

@@ -162,7 +162,7 @@ class SmtpSession:
         with contextlib.suppress(LegFailed):
             spare = Course()
             async with SmtpSession(self._account, spare, self._means) as session:
-                await session._connect(found, self._context(verify=False))  # noqa: SLF001  our own
+                await session._connect(found, self._context(verify=False))
             self._course.certificate_days |= spare.certificate_days
 
     def _context(self, *, verify: bool) -> ssl.SSLContext:
