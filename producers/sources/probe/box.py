@@ -20,6 +20,8 @@ from producers.sources.probe.token import Token
 
 _GMAIL: Final = "X-GM-EXT-1"
 _NEWEST: Final = 50
+_ROOM_KIB: Final = 16
+"""What a mail needs: less is a full mailbox."""
 _MOST_OWN: Final = 500
 """Own mails that are read from one folder at a time: what is left comes next time."""
 _HEADER: Final = f"BODY.PEEK[HEADER.FIELDS ({' '.join(FIELDS)})]<0.{MOST_BYTES}>"
@@ -138,16 +140,15 @@ class Box:
         """Return what the server says about a mailbox that has no room left, else None."""
         if not self._client.has_capability("QUOTA"):
             return None
-        self._client.fresh()
         try:
-            _, quotas = self._client.get_quota_root(self.places.main)
+            quotas = self._client.quotas(self.places.main)
         except imaplib.IMAP4.abort:
             raise
         except imaplib.IMAP4.error:
             return None
-        for quota in quotas:
-            if 0 < int(quota.limit) <= int(quota.usage):
-                return f"{quota.resource} {int(quota.usage)} of {int(quota.limit)}"
+        for name, usage, limit in quotas:
+            if usage + (_ROOM_KIB if name == "STORAGE" else 1) > limit:
+                return f"{name} {usage} of {limit}"
         return None
 
     def _open(self, folder: str) -> bool:

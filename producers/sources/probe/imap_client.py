@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import imaplib
 import io
+import re
 import socket
 import ssl
 from typing import Any, Final, cast
@@ -14,6 +15,8 @@ from producers.sources.probe.imap_failures import TlsWanted
 
 MOST_BYTES: Final = 4 << 20
 """Of one command's answers: a mailbox of 100,000 mails lists its numbers in a sixth of that."""
+
+_QUOTA: Final = re.compile(r"([A-Z]+) (\d+) (\d+)")
 
 
 class _Wire(imaplib.IMAP4):
@@ -111,6 +114,18 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
         """Return the UIDs that match, oldest first."""
         self.fresh()
         return sorted(int(uid) for uid in self.search(criteria, charset))
+
+    def quotas(self, folder: str) -> list[tuple[str, int, int]]:
+        """Return resource, usage and limit of each quota that holds for *folder*."""
+        self.fresh()
+        typ, answer = self._imap.getquotaroot(self._normalise_folder(folder))
+        self._checkok("getquotaroot", typ, answer)
+        lines = [line.decode("latin-1") for line in answer[1] if isinstance(line, bytes)]
+        return [
+            (name, int(usage), int(limit))
+            for line in lines
+            for name, usage, limit in _QUOTA.findall(line.rpartition("(")[2])
+        ]
 
     def _ask_again_what_it_can(self) -> None:
         self._cached_capabilities = None
