@@ -11,7 +11,7 @@ PASSWORDS: Final = {
     "probe-a": "pass-a",
     "probe-b": "pass-b",
     "full": "pass-full",
-    "ünï": "pässwörd",
+    "umlaut": "pässwörd",
 }
 REPLIES: Final = {
     "refused-rcpt": "550 5.1.1 there is nobody by that name",
@@ -128,6 +128,9 @@ service lmtp {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =

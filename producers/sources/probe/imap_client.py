@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from imapclient import IMAPClient
 
-from producers.sources.probe.imap_failures import TlsWanted
+from producers.sources.probe.imap_failures import TOO_LONG, TlsWanted
 
 MOST_BYTES: Final = 4 << 20
 """Of one command's answers: a mailbox of 100,000 mails lists its numbers in a sixth of that."""
@@ -61,7 +61,7 @@ class _Wire(imaplib.IMAP4):
     def _spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
-            raise self.abort("the answer is too long")
+            raise self.abort(TOO_LONG)
 
 
 class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
