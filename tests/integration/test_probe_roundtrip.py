@@ -10,7 +10,7 @@ from email.header import Header
 import pytest
 
 from producers.sources.probe.accounts import Account
-from producers.sources.probe.attempt import ErrorClass, Phase
+from producers.sources.probe.attempt import ErrorClass, Found, Phase
 from producers.sources.probe.message import TOKEN_HEADER
 from producers.sources.probe.receive import sweep
 from producers.sources.probe.token import new_token
@@ -114,7 +114,7 @@ async def test_a_mail_after_its_round_never_counts_for_the_next_one(
     _, got = await probe.round(target.account("probe-a"), target.account("probe-b"))
     assert got.found is not None
     assert got.found.token != early.token
-    late = []
+    late: list[Found] = []
     while not late:
         late = await probe.others(held, delete=True)
     assert [mail.token for mail in late] == [early.token]
