@@ -30,6 +30,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """Talk until the other side has gone."""
         self.calls += 1
         assert isinstance(request, socket.socket)
+        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):
             self._talk(request, self.over)
 

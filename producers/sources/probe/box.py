@@ -48,6 +48,7 @@ class Box:
         self._client = client
         self._key = key
         self._gmail = client.has_capability(_GMAIL)
+        self._idles = bool(client.has_capability("IDLE"))
         self._missing: set[str] = set()
         client.fresh()
         try:
@@ -61,7 +62,7 @@ class Box:
     @property
     def idles(self) -> bool:
         """Tell whether the server says by itself that mail has come."""
-        return bool(self._client.has_capability("IDLE"))
+        return self._idles
 
     def find(self, token: str, *, thorough: bool = False) -> list[Mail]:
         """Return the copies of one mail, of the first folder that has any.
@@ -123,12 +124,13 @@ class Box:
             else:
                 self._expunge(uids)
 
-    def wait_here(self) -> bool:
-        """Ask the server to tell when mail comes; return False if something has come already."""
+    def wait_here(self) -> bool | None:
+        """Ask the server to tell when mail comes; return if some has, None if it will not tell."""
         self._open(self.places.main)
         self._client.fresh()
-        self._client.idle()
-        return not self._client.buffered()
+        news = self._client.begin_idle()
+        self._idles = news is not None
+        return news
 
     def wait_no_more(self) -> None:
         """Stop being told."""

@@ -58,6 +58,17 @@ class _Wire(imaplib.IMAP4):
         finally:
             self.sock.settimeout(left)
 
+    def begin_idle(self) -> tuple[str, bool] | None:
+        """Return the command's tag and whether anything came before its answer; None if refused."""
+        tag = self._command("IDLE")
+        news = False
+        while self._get_response() is not None:  # None is the answer, "+ idling"
+            if self.tagged_commands[tag] is not None:
+                del self.tagged_commands[tag]
+                return None
+            news = True
+        return tag, news
+
     def _spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
@@ -106,9 +117,13 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
             self.login(name, password)
         self._ask_again_what_it_can()
 
-    def buffered(self) -> bool:
-        """Tell whether answers were read that nobody has looked at."""
-        return bool(self._imap.buffered())
+    def begin_idle(self) -> bool | None:
+        """Ask to be told of changes; return whether there are any already, None if refused."""
+        begun = self._imap.begin_idle()
+        if begun is None:
+            return None
+        self._idle_tag, news = begun
+        return bool(news or self._imap.buffered())
 
     def raw_search(self, criteria: Any, charset: str | None = None) -> list[int]:
         """Return the UIDs that match, oldest first."""

@@ -21,7 +21,7 @@ from producers.sources.probe.message import Message
 from producers.sources.probe.smtp_failures import broken
 from producers.sources.probe.tls import client_context, days_left
 
-_BYE_S: Final = 2.0
+_BYE_S: Final = 1.0
 _GO_AHEAD: Final = 354
 _OK: Final = 250
 _NOT_THIS_WAY: Final = {502, 503, 504, 534, 538}
@@ -68,7 +68,7 @@ class SmtpSession:
             if failed.failure.error_class is ErrorClass.CERTIFICATE:
                 await self._look_at_certificate(found)
             raise
-        if self._smtp.username is not None:
+        if self._smtp.username:
             async with self._phase(Phase.AUTH):
                 await self._log_in(self._smtp.username, self._smtp.password or "")
 
