@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import FAMILIES, Mail
+from pipeline.core.families import ARRIVED, FAMILIES, Mail
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -130,6 +130,8 @@ class Columns:
             held = wanted[self.event_type]
             if mail is Mail.CUSTOMER:
                 held &= self._customer()
+            elif mail is Mail.ARRIVED and held.any():
+                held &= self._arrived()
             self._scopes[mail, event_types] = held
         return held
 
@@ -137,6 +139,11 @@ class Columns:
         direction = self.column("direction")
         outbound = np.array([name == "outbound" for name in direction.names], np.bool_)
         return outbound[direction.codes] & ~self.flags("is_dsn") & ~self.flags("is_probe")
+
+    def _arrived(self) -> Flags:
+        outcome = self.column("outcome")
+        arrived = np.array([name in ARRIVED for name in outcome.names], np.bool_)
+        return arrived[outcome.codes]
 
 
 def distinct(values: Ints, space: int) -> Distinct:

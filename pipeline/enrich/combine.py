@@ -169,6 +169,8 @@ def _places(
     """Return the events that add to *family*; count those that would, but lack a field."""
     wanted = columns.scope(family.mail, family.event_types) & windowed
     number = int(np.count_nonzero(wanted))
+    if not number:
+        return None
     for name in family.fields:
         absent = None if name in family.defaults else columns.absent(name)
         if absent is not None:

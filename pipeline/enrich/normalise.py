@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from pipeline.core.families import FAILURE_TYPES, LOGIN_TYPES
 from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
-from pipeline.core.posted import PostedEvent
+from pipeline.core.posted import PROBE_FIELDS, PostedEvent, tells_of_a_probe
 from pipeline.enrich.addresses import domain, ip
 from pipeline.enrich.classify import LOOKED_AT, Classifier, Reply
 from pipeline.enrich.head import Head
@@ -68,6 +68,9 @@ class Normaliser:
         event.received = head.received
         if event.is_probe:
             event.is_probe = False
+        if tells_of_a_probe(event) and not head.form.tells_of_probes:
+            for name in PROBE_FIELDS:
+                setattr(event, name, None)
         late = head.received_ms - posted_ms > LATE_AFTER_MS
         if late is not event.late:  # a read is 5 ns, a write 22
             event.late = late

@@ -17,8 +17,6 @@ from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS
 
 Kind = Literal["gauge", "counter", "histogram"]
 
-LAST_EVENT_HELP: Final = "When the newest event of customer mail happened, seconds since the epoch."
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -167,8 +165,9 @@ def window_metrics() -> Iterator[Metric]:
                 labels = (*labels, "event_type")
             yield Metric(export.metric, "gauge", labels, export.help)
         if family.last_event is not None:
-            labels = (*family.labels, "event_type")
-            yield Metric(family.last_event, "gauge", labels, LAST_EVENT_HELP)
+            kind = ("event_type",) if family.last_event_by_type else ()
+            labels = (*family.labels, *kind)
+            yield Metric(family.last_event, "gauge", labels, family.last_event_help)
 
 
 def tally_metrics() -> Iterator[Metric]:

@@ -34,10 +34,13 @@ LABELS = {
     "mail_client_ip_events": ("ip", "direction", "event_type"),
     "mail_user_auth": ("user", "result", "scope"),
     "mail_client_ip_auth": ("ip", "result", "scope"),
+    "mail_route_probes": ("route", "origin", "outcome"),
 }
 """Labels of every windowed metric, ``window`` apart; the event type stands last."""
 
-KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction", "result"})
+KEPT_LABELS = frozenset(
+    {"event_type", "provider", "bounce_class", "direction", "result", "outcome"}
+)
 """Labels of a small closed set of values: they keep theirs when a key is summed under ``_other``."""
 
 FAILURES = ("deferred", "bounced", "rejected")
@@ -53,6 +56,7 @@ class Posted(NamedTuple):
     received_ms: int
     position: int = 0
     """Its place in the posted batch: part of the identity of an event that has no other."""
+    origin: str = "default"
 
 
 class Series(NamedTuple):
@@ -85,6 +89,10 @@ class Fact:
     bounce_class: str | None
     recipients: int
     size_bytes: int
+    origin: str = "default"
+    route: str | None = None
+    outcome: str | None = None
+    roundtrip_ms: float | None = None
 
 
 PROVIDERS = {
@@ -146,6 +154,23 @@ class Recount:
                 newest[key] = max(newest.get(key, 0), fact.event_ms)
         return newest
 
+    def newest_success(self) -> dict[tuple[str, str], int]:
+        """Return when the newest probe arrived in time, in ms, by (route, origin)."""
+        newest: dict[tuple[str, str], int] = {}
+        for fact in self.facts:
+            if fact.outcome in ("inbox", "junk") and fact.route is not None and not fact.late:
+                key = fact.route, fact.origin
+                newest[key] = max(newest.get(key, 0), fact.event_ms)
+        return newest
+
+    def roundtrips(self) -> dict[tuple[str, str], list[float]]:
+        """Return the times in s of the probes that arrived in time, by (route, origin)."""
+        times: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for fact in self.facts:
+            if fact.outcome in ("inbox", "junk") and fact.route and fact.roundtrip_ms is not None:
+                times[fact.route, fact.origin].append(fact.roundtrip_ms / 1000)
+        return dict(times)
+
 
 def span(length: int, now_ms: int) -> tuple[int, int]:
     """Return the event times ``[first, end)`` that a window of *length* ms shows at *now_ms*.
@@ -161,6 +186,8 @@ def span(length: int, now_ms: int) -> tuple[int, int]:
 def identity(one: Posted) -> object:
     """Return what makes two posted events the same event."""
     event = one.event
+    if one.source == "probe":
+        return one.source, one.origin, event["token"], event["outcome"]
     if event.get("event_id"):
         return one.source, event["event_id"]
     body = json.dumps(event, sort_keys=True)
@@ -176,6 +203,8 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
     late = one.received_ms - happened > 24 * HOUR
     if happened - one.received_ms > 5 * MINUTE:
         happened = one.received_ms
+    if one.source == "probe":
+        return probed(one, happened, late=late)
     direction = event.get("direction") or {"zonemta": "outbound", "haraka": "inbound"}[one.source]
     sender = event.get("from_address", event.get("from"))
     is_dsn = bool(event.get("is_dsn")) or sender in ("", "<>") or event.get("zone") == "bounces"
@@ -202,6 +231,36 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
         bounce_class=bounce_class,
         recipients=event.get("recipients", 1),
         size_bytes=event.get("size_bytes", 0),
+    )
+
+
+def probed(one: Posted, happened: int, *, late: bool) -> Fact:
+    """Return what an outcome of a probe is: no mail, and nobody's."""
+    event = one.event
+    return Fact(
+        source=one.source,
+        event_type="probe",
+        event_ms=happened,
+        late=late,
+        direction="none",
+        is_dsn=False,
+        is_probe=False,
+        user=None,
+        from_domain=None,
+        to_domain=None,
+        sending_ip=None,
+        client_ip=None,
+        node=None,
+        zone="none",
+        scope="none",
+        provider=None,
+        bounce_class=None,
+        recipients=0,
+        size_bytes=0,
+        origin=one.origin,
+        route=event["route"],
+        outcome=event["outcome"],
+        roundtrip_ms=event.get("roundtrip_ms"),
     )
 
 
@@ -278,6 +337,8 @@ def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
         yield Series("mail_user_auth", (user, result, fact.scope)), 1
         if fact.client_ip is not None:
             yield Series("mail_client_ip_auth", (fact.client_ip, result, fact.scope)), 1
+    if fact.route is not None and fact.outcome is not None:
+        yield Series("mail_route_probes", (fact.route, fact.origin, fact.outcome)), 1
     if kind in NOT_MAIL:
         return
     if is_customer(fact):

@@ -104,6 +104,11 @@ def golden_worker() -> Worker:
             Row(("_unknown", "failed", "smtp"), "auth_failed", NOW, 5),
         ],
         client_ip_auth=[Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5)],
+        route=[
+            Row(("own-to-gmail", "probe1", outcome), "probe", ten, 2)
+            for outcome in ("inbox", "lost")
+        ],
+        route_success=[Row(("own-to-gmail", "probe1"), "probe", ten, 2)],
     )
     fill_tally(worker.tally)
     fill_stats(worker)
@@ -120,6 +125,8 @@ LABELS = {
     "reason": "malformed",
     "fingerprint": "550 5.9.9 not today <ip>",
     "family": "user",
+    "route": "own-to-gmail",
+    "origin": "probe1",
 }
 
 
