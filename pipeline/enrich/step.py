@@ -33,6 +33,7 @@ from pipeline.enrich.dedupe import BUCKETS, Hashes, SeenSet, Verdict, segments_o
 from pipeline.enrich.forms import Forms
 from pipeline.enrich.head import Headed, Heads, Refused
 from pipeline.enrich.parsing import Skip
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.transform import Transformed, Transformer
 
 
@@ -49,6 +50,7 @@ class Enricher:
         tally: Tally,
         stats: EngineStats,
         forms: Forms,
+        probes: ProbeAccounts = NO_PROBES,
     ) -> None:
         """Set up with no partition open.
 
@@ -60,6 +62,7 @@ class Enricher:
             tally: Where events are counted, after the commit.
             stats: Where newest times and the state of the seen-sets are shown, after the commit.
             forms: Of the records that are read.
+            probes: Whose mail is no customer's.
         """
         self._names = names
         self._horizon_ms = horizon_ms
@@ -67,7 +70,7 @@ class Enricher:
         self._tally = tally
         self._stats = stats
         self._heads = Heads(forms)
-        self._transformer = Transformer()
+        self._transformer = Transformer(probes)
         self._combiner = Combiner(partitions)
         self._seen: dict[TopicPartition, SeenSet] = {}
         self._show_seen()

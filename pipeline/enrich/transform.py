@@ -25,6 +25,7 @@ from pipeline.enrich.head import Headed
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.normalise import Normaliser, drop_empty
 from pipeline.enrich.parsing import Context, Skip
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 
 _decode = msgspec.json.Decoder(PostedEvent).decode
 _encode_into = msgspec.json.Encoder().encode_into
@@ -74,10 +75,10 @@ class Transformed:
 class Transformer:
     """Transforms records; holds nothing but caches."""
 
-    def __init__(self) -> None:
-        """Start with empty caches."""
+    def __init__(self, probes: ProbeAccounts = NO_PROBES) -> None:
+        """Start with empty caches; mail of *probes* is told from that of customers."""
         self._seconds: Memo[str, int] = Memo(_second_ms)
-        self._normaliser = Normaliser()
+        self._normaliser = Normaliser(probes)
         self._buffer = bytearray()
 
     def transform(self, headed: Headed, places: Sequence[int], into: Transformed) -> None:

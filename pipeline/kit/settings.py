@@ -28,6 +28,7 @@ from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
+from pipeline.kit.settings_probe import ProbeSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -279,6 +280,7 @@ class Settings(Section):
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
     cpanel: CpanelSettings = CpanelSettings()
+    probe: ProbeSettings = ProbeSettings()
     privacy: PrivacySettings = PrivacySettings()
     expected_origins: Items[Name] = Field(
         default=(), description="Origins whose silence must show in the metrics."
@@ -296,6 +298,11 @@ class Settings(Section):
         if self.nodes is None and self.zonemta is not None and self.zonemta.nodes:
             return WITHOUT_SYSTEM
         return self.nodes
+
+    @property
+    def probe_accounts(self) -> tuple[str, ...]:
+        """Return the addresses whose mail is no customer's."""
+        return self.probe.accounts
 
     @property
     def log_remote(self) -> LogRemoteSettings | None:

@@ -16,6 +16,7 @@ from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.step import Enricher
 
 NAMES = TopicNames("mail.")
@@ -49,6 +50,7 @@ class Phase1:
         horizon_ms: int = 6 * HOUR,
         max_ids: int = 1_000_000,
         partitions: int = PARTITIONS,
+        probes: ProbeAccounts = NO_PROBES,
     ) -> None:
         self.tally = Tally()
         self.stats = EngineStats(10_000)
@@ -60,6 +62,7 @@ class Phase1:
             tally=self.tally,
             stats=self.stats,
             forms=forms(),
+            probes=probes,
         )
         for tp in open_ or (ZONEMTA, HARAKA):
             self.step.open(tp)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -111,12 +111,18 @@ MX_PROVIDERS = {"google.com": "google", "protection.outlook.com": "microsoft"}
 class Recount:
     """The distinct ones of some posted events, and every number that follows from them."""
 
-    def __init__(self, posted: Iterable[Posted], classes: Mapping[tuple[int, str], str]) -> None:
+    def __init__(
+        self,
+        posted: Iterable[Posted],
+        classes: Mapping[tuple[int, str], str],
+        probes: Collection[str] = (),
+    ) -> None:
         """Count *posted*, in the order in which the log holds them.
 
         Args:
             posted: Every posted event, copies included.
             classes: The bounce class of each (reply code, reply text) that the traffic uses.
+            probes: Addresses of the accounts of probes.
         """
         first: dict[object, Posted] = {}
         total = 0
@@ -124,7 +130,7 @@ class Recount:
             first.setdefault(identity(one), one)
         self.posted = list(first.values())
         self.copies = total - len(first)
-        self.facts = [attribute(one, classes) for one in self.posted]
+        self.facts = [attribute(one, classes, probes) for one in self.posted]
         self._sums: dict[Series, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for fact in self.facts:
             if not fact.late:
@@ -196,7 +202,9 @@ def identity(one: Posted) -> object:
     return one.source, body, one.position
 
 
-def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
+def attribute(
+    one: Posted, classes: Mapping[tuple[int, str], str], probes: Collection[str] = ()
+) -> Fact:
     """Return who and what the event is attributed to."""
     event = one.event
     happened = event_time(event["timestamp"])
@@ -218,7 +226,7 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
         late=late,
         direction=direction,
         is_dsn=is_dsn,
-        is_probe=bool(event.get("is_probe")),
+        is_probe=bool({accountable(event), sender, event.get("to")} & set(probes)),
         user=who(event, direction, is_dsn=is_dsn),
         from_domain=event.get("from_domain") or domain_of(sender),
         to_domain=event.get("to_domain"),

@@ -18,6 +18,7 @@ from pipeline.core.families import FAMILIES, Export, Family
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
+from pipeline.enrich.probes import ProbeAccounts
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from tests.kit.oracle import HOUR, MINUTE, WINDOWS, Posted, Recount, Series
@@ -28,6 +29,7 @@ from tests.kit.traffic import CLASSES, Shape, Varied, with_repeats
 NOW = 1_767_268_800_000
 NAMES = TopicNames("mail.")
 PARTITIONS = 3
+PROBES = ("user1@dom1.example.org", "login2@dom2.example.org", "someone3@elsewhere.example")
 Log = dict[TopicPartition, list[RawRecord]]
 
 
@@ -58,7 +60,7 @@ def test_any_split_of_any_traffic_gives_the_windows_of_the_recount(
         board.fold(partition, [Stored(offset, frame)], NOW)
     for partition in range(PARTITIONS):
         board.complete(partition)
-    recount = Recount(posted, CLASSES)
+    recount = Recount(posted, CLASSES, PROBES)
     for now in (NOW, NOW + 10_000, NOW + 3 * MINUTE, NOW + HOUR):
         board.advance(now)
         assert differences(recount.at(now), shown(board)) == []
@@ -126,6 +128,7 @@ def enriched(
         tally=Tally(),
         stats=EngineStats(session_timeout_ms=10_000),
         forms=forms(),
+        probes=ProbeAccounts(PROBES),
     )
     step.open(tp)
     read = [
