@@ -37,6 +37,9 @@ MAIL_TYPES: Final = (
 )
 
 
+ACCEPTED_TYPES: Final = ("sent", "delivered", "bounced")
+"""Types that may tell that mail was accepted for sending (see :func:`counts_volume`)."""
+
 LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
 
 PROBE_TYPES: Final = ("probe",)
@@ -50,6 +53,8 @@ class Mail(StrEnum):
 
     CUSTOMER = "customer"
     """Outbound mail that is neither a DSN nor a probe."""
+    ACCEPTED = "accepted"
+    """Customer mail that was accepted for sending (see :func:`counts_volume`)."""
     ALL = "all"
     """Every mail event; never logins or probe outcomes."""
     LOGINS = "logins"
@@ -132,6 +137,21 @@ FAMILIES: Final = (
                 by_event_type=False,
             ),
         ),
+    ),
+    Family(
+        name="user_auth_method",
+        fields=("user", "auth_method"),
+        labels=("user", "auth_method"),
+        mail=Mail.ACCEPTED,
+        event_types=ACCEPTED_TYPES,
+        exports=(
+            Export(
+                "mail_user_auth_method",
+                "Customer mail accepted for sending, by accountable sender and the way in which it logged in (none: not told); per message, per recipient where a source tells outcomes only.",
+                by_event_type=False,
+            ),
+        ),
+        defaults={"auth_method": NO_VALUE},
     ),
     Family(
         name="ip",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import ARRIVED, FAMILIES, Mail
+from pipeline.core.families import ARRIVED, FAMILIES, Mail, counts_volume
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -74,6 +74,7 @@ class Columns:
         self.event_ms = np.array(event_ms, np.int64)
         numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
         self.event_type = np.fromiter(numbers, np.int64, self.length)
+        self._accepted: Flags | None = None
         self._columns: dict[str, Column] = {}
         self._absent: dict[str, Flags | None] = {}
         self._scopes: dict[tuple[Mail, tuple[str, ...]], Flags] = {}
@@ -128,12 +129,25 @@ class Columns:
         if held is None:
             wanted = np.array([name in event_types for name in EVENT_TYPES], np.bool_)
             held = wanted[self.event_type]
-            if mail is Mail.CUSTOMER:
+            if mail in {Mail.CUSTOMER, Mail.ACCEPTED}:
                 held &= self._customer()
-            elif mail is Mail.ARRIVED and held.any():
+            if mail is Mail.ACCEPTED:
+                held &= self.accepted()
+            if mail is Mail.ARRIVED and held.any():
                 held &= self._arrived()
             self._scopes[mail, event_types] = held
         return held
+
+    def accepted(self) -> Flags:
+        """Tell which events say that a message was accepted for sending."""
+        if self._accepted is None:
+            sources = self.column("source")
+            counted = [
+                [counts_volume(source or "", name) for name in EVENT_TYPES]
+                for source in sources.names
+            ]
+            self._accepted = np.array(counted, np.bool_)[sources.codes, self.event_type]
+        return self._accepted
 
     def _customer(self) -> Flags:
         direction = self.column("direction")

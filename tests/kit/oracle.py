@@ -24,6 +24,7 @@ LABELS = {
     "mail_user_events": ("user", "event_type"),
     "mail_user_recipients": ("user",),
     "mail_user_bytes": ("user",),
+    "mail_user_auth_method": ("user", "auth_method"),
     "mail_ip_events": ("ip", "event_type"),
     "mail_ip_provider_events": ("ip", "provider", "event_type"),
     "mail_failures": ("ip", "provider", "bounce_class", "event_type"),
@@ -89,6 +90,7 @@ class Fact:
     bounce_class: str | None
     recipients: int
     size_bytes: int
+    auth_method: str = "none"
     origin: str = "default"
     route: str | None = None
     outcome: str | None = None
@@ -239,6 +241,7 @@ def attribute(
         bounce_class=bounce_class,
         recipients=event.get("recipients", 1),
         size_bytes=event.get("size_bytes", 0),
+        auth_method=event.get("auth_method", "none"),
     )
 
 
@@ -366,6 +369,7 @@ def customer_contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
         if kind == "sent":
             yield Series("mail_user_recipients", (fact.user,)), fact.recipients
             yield Series("mail_user_bytes", (fact.user,)), fact.size_bytes
+            yield Series("mail_user_auth_method", (fact.user, fact.auth_method)), 1
     if fact.sending_ip is not None:
         yield Series("mail_ip_events", (fact.sending_ip, kind)), 1
         if fact.provider is not None:

@@ -86,6 +86,7 @@ def golden_worker() -> Worker:
     worker.fold(
         user=[sent, Row(("bob@b.example",), "sent", NOW - 600_000, 2, 2, 10)]
         + [Row((f"u{n}@c.example",), "delivered", NOW) for n in range(3)],
+        user_auth_method=[Row(("ann@a.example", "PLAIN"), "sent", ten, 3)],
         ip=[Row((ip,), "delivered", ten, 7), Row((ip,), bounced, ten)],
         ip_provider=[Row((ip, name), "delivered", NOW) for name in ("google", "other", "yahoo")],
         failure=[Row(("none", "google", "spam"), "deferred", NOW)],
