@@ -36,6 +36,7 @@ class Pipeline:
 def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     """Set up one worker's pipeline on the broker at *bootstrap*; call it in the event loop."""
     names, pipeline = settings.topics.names, settings.pipeline
+    families = pipeline.families
     options = EngineOptions(
         client=client_options(settings.kafka, bootstrap),
         commit_interval_ms=pipeline.commit_interval,
@@ -44,7 +45,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     )
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
-    board = Board(pipeline.windows)
+    board = Board(pipeline.windows, families)
     enricher = Enricher(
         names,
         settings.topics.partitions,
@@ -54,6 +55,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         stats=stats,
         forms=forms(gelf_mta_events=settings.gelf.mta_events),
         probes=probe_accounts(settings),
+        families=families,
     )
     engine = Engine(
         names,

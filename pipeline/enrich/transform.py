@@ -20,7 +20,7 @@ from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent, check_fields
 from pipeline.core.timestamp import epoch_ms, rfc3339
 from pipeline.enrich.bounce_rules import UNCLASSIFIED
-from pipeline.enrich.columns import Row, row_of
+from pipeline.enrich.columns import LAYOUT, Layout, Row
 from pipeline.enrich.head import Headed
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.normalise import Normaliser, drop_empty
@@ -75,8 +75,9 @@ class Transformed:
 class Transformer:
     """Transforms records; holds nothing but caches."""
 
-    def __init__(self, probes: ProbeAccounts = NO_PROBES) -> None:
+    def __init__(self, probes: ProbeAccounts = NO_PROBES, layout: Layout = LAYOUT) -> None:
         """Start with empty caches; mail of *probes* is told from that of customers."""
+        self._row_of = layout.row_of
         self._seconds: Memo[str, int] = Memo(_second_ms)
         self._normaliser = Normaliser(probes)
         self._buffer = bytearray()
@@ -87,7 +88,7 @@ class Transformer:
         heads = [headed.heads[place] for place in places]
         ids = [headed.ids[place] for place in places]
         buffer = self._buffer
-        normalise, time = self._normaliser.apply, self._time
+        normalise, time, row_of = self._normaliser.apply, self._time, self._row_of
         for place, event_id, head, value, odd in zip(
             places, ids, heads, values, look(values), strict=True
         ):

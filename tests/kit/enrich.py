@@ -12,7 +12,7 @@ from pipeline.core.batch import Output, StepResult, TopicPartition
 from pipeline.core.delta import DeltaFrame, decode_frame
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import EVENT_TYPES, MailEvent
-from pipeline.core.families import KEY_SEPARATOR
+from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
@@ -51,6 +51,7 @@ class Phase1:
         max_ids: int = 1_000_000,
         partitions: int = PARTITIONS,
         probes: ProbeAccounts = NO_PROBES,
+        families: Sequence[Family] = FAMILIES,
     ) -> None:
         self.tally = Tally()
         self.stats = EngineStats(10_000)
@@ -63,6 +64,7 @@ class Phase1:
             stats=self.stats,
             forms=forms(),
             probes=probes,
+            families=families,
         )
         for tp in open_ or (ZONEMTA, HARAKA):
             self.step.open(tp)

@@ -32,9 +32,13 @@ class Worker:
 
     def __init__(self, partitions: int = 1, top_keys: int = 500, **settings: Any) -> None:
         """Assign and complete the first *partitions* of the deltas; the clock shows :data:`NOW`."""
-        self.settings = Settings(pipeline=PipelineSettings(top_keys=top_keys), **settings)
+        pipeline = settings.pop("pipeline", {})
+        self.settings = Settings(
+            pipeline=PipelineSettings(top_keys=top_keys, **pipeline), **settings
+        )
         self.clock = FakeClock(NOW)
-        self.board = Board(self.settings.pipeline.windows)
+        families = self.settings.pipeline.families
+        self.board = Board(self.settings.pipeline.windows, families)
         self.tally = Tally()
         self.stats = EngineStats(SESSION_MS, last_heartbeat_ms=NOW, rebalances=1)
         for partition in range(partitions):
