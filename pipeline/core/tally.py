@@ -57,7 +57,7 @@ COUNTERS: Final = (
     ),
     CounterFamily(
         "mail_unclassified_replies_total",
-        "Deferred, bounced and rejected events whose reply no rule knows, by what such replies share; "
+        "Deferred, bounced (late too) and rejected events whose reply no rule knows, by what such replies share; "
         "see docs/bounces.md.",
         ("fingerprint",),
         capped="fingerprint",
