@@ -34,6 +34,18 @@ EVENT_TYPES: Final = (
 
 EVENT_TYPE_NUMBER: Final = {name: number for number, name in enumerate(EVENT_TYPES)}
 
+PROBE_OUTCOMES: Final = (
+    "inbox",
+    "junk",
+    "late",
+    "duplicate",
+    "lost",
+    "send_failed",
+    "receive_failed",
+    "uncertain",
+)
+"""Every ``outcome`` of a probe."""
+
 DIRECTIONS: Final = ("outbound", "inbound", "internal", "local")
 
 RESERVED_VALUES: Final = frozenset({"_other", "_unknown"})
@@ -93,6 +105,13 @@ class MailEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     size_bytes: int | None = None
     recipients: int | None = None
     spam_score: float | None = None
+    # how a probe ended
+    route: str | None = None
+    outcome: str | None = None
+    failed_phase: str | None = None
+    error_class: str | None = None
+    phases_ms: dict[str, float] | None = None
+    folder: str | None = None
     # added
     provider: str | None = None
     bounce_class: str | None = None

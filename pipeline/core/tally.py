@@ -111,6 +111,12 @@ HISTOGRAMS: Final = (
         ("provider",),
     ),
     HistogramFamily(
+        "mail_route_roundtrip_seconds",
+        "Time from sending to first seen of probes that arrived in time, in the inbox or in junk.",
+        ("route", "origin"),
+        capped="route",
+    ),
+    HistogramFamily(
         "mail_ip_delivery_seconds",
         "Delivery time of delivered customer mail, by sending address.",
         ("ip",),
