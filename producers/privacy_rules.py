@@ -7,15 +7,15 @@ from pipeline.kit.settings import Settings
 from producers.privacy import Privacy
 
 
-def privacy_rules(settings: Settings) -> Privacy:
-    """Return the privacy rules that every producer applies.
+def privacy_rules(settings: Settings, source: str) -> Privacy:
+    """Return the privacy rules that every producer of *source* applies.
 
     Raises:
         ConfigError: The key of the hashes cannot be kept.
     """
-    given = settings.privacy
+    given = settings.privacy.of_source(source)
     return Privacy(
         privacy_key(settings),
-        keep_recipients=given.keep_recipients,
-        pseudonymise=given.pseudonymise,
+        keep_recipients=bool(given.keep_recipients),
+        pseudonymise=given.pseudonymise or (),
     )

@@ -264,6 +264,30 @@ class MetricsSettings(Listener):
     password: Secret | None = Field(default=None, description="Password for basic auth.")
 
 
+Pseudonym = Literal["user", "client_ip"]
+
+
+class SourcePrivacy(Section):
+    """What is done for one source in place of what is done for all; null: the same."""
+
+    keep_recipients: bool | None = Field(
+        default=None, description="Instead of `privacy.keep_recipients`; null: the same."
+    )
+    pseudonymise: Items[Pseudonym] | None = Field(
+        default=None, description="Instead of `privacy.pseudonymise`; null: the same."
+    )
+
+
+class PrivacySources(Section):
+    """Sources for which something else is done than for the others."""
+
+    cpanel: SourcePrivacy | None = Field(default=None, description="Of rows of cPanel servers.")
+    zonemta: SourcePrivacy | None = Field(default=None, description="Of ZoneMTA: hooks and log.")
+    haraka: SourcePrivacy | None = Field(default=None, description="Of Haraka's hooks.")
+    gelf: SourcePrivacy | None = Field(default=None, description="Of GELF, logins included.")
+    probe: SourcePrivacy | None = Field(default=None, description="Of roundtrip probes.")
+
+
 class PrivacySettings(Section):
     """What is done to personal fields before anything is stored."""
 
@@ -276,9 +300,19 @@ class PrivacySettings(Section):
         description="Key of the hashes. By default the environment variable "
         f"`{HASH_KEY_VARIABLE}`, else a random key made once in `data_dir`.",
     )
-    pseudonymise: Items[Literal["user", "client_ip"]] = Field(
+    pseudonymise: Items[Pseudonym] = Field(
         default=(), description="Fields that are hashed too: user, client_ip."
     )
+    sources: PrivacySources = PrivacySources()
+
+    def of_source(self, source: str) -> SourcePrivacy:
+        """Return what is done for *source*, with nothing left open."""
+        own: SourcePrivacy = getattr(self.sources, source) or SourcePrivacy()
+        keep, hashed = own.keep_recipients, own.pseudonymise
+        return SourcePrivacy(
+            keep_recipients=self.keep_recipients if keep is None else keep,
+            pseudonymise=self.pseudonymise if hashed is None else hashed,
+        )
 
 
 class Settings(Section):

@@ -137,7 +137,7 @@ def example() -> str:
         if option.type == OPTIONAL:
             absent = (*absent, f"{option.key}.")
         if above != section:
-            lines += ["", *_opened(above)]
+            lines += ["", *_opened(above, section)]
             section = above
         indent = _INDENT * len(above.split(".")) if above else ""
         secret = (
@@ -150,12 +150,16 @@ def example() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _opened(section: str) -> Iterator[str]:
-    """Yield the lines that open a section by its dotted key; those around it hold nothing else."""
-    *around, name = section.split(".") if section else [""]
-    model = model_at(Settings, tuple(section.split("."))) if section else None
-    yield from _comment((model.__doc__ or "") if model else "", "")
-    for depth, one in enumerate((*around, name) if section else ()):
+def _opened(section: str, before: str) -> Iterator[str]:
+    """Yield the lines that open a section by its dotted key, after those that are open *before*."""
+    if not section:
+        return
+    names = section.split(".")
+    is_within = section.startswith(f"{before}.") and bool(before)
+    first = len(before.split(".")) if is_within else 0
+    model = model_at(Settings, tuple(names))
+    yield from _comment((model.__doc__ or "") if model else "", _INDENT * first)
+    for depth, one in enumerate(names[first:], first):
         yield f"{_INDENT * depth}{one}:"
 
 

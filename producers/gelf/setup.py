@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
+from pipeline.core.gelf import SOURCE
 from pipeline.kit.clock import Clock
 from pipeline.kit.settings import Settings
 from producers.appender import Appender
@@ -29,7 +30,9 @@ def samples_of(
     clock: Clock,
 ) -> Samples:
     """Return what keeps samples of bad messages: none where names are not to be seen."""
-    per_minute = 0 if settings.privacy.pseudonymise else settings.gelf.samples_per_minute
+    per_minute = (
+        0 if settings.privacy.of_source(SOURCE).pseudonymise else settings.gelf.samples_per_minute
+    )
     return Samples(privacy, appender, settings.topics, registry, clock, per_minute=per_minute)
 
 

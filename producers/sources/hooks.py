@@ -15,6 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from pipeline.core import gelf
 from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent
 from pipeline.kit import listen, service
@@ -70,17 +71,24 @@ class Ingest:
         self._settings = settings
         self._appender = appender
         self._clock = clock
-        self._privacy = privacy_rules(settings)
+        self._privacy = {source: privacy_rules(settings, source) for source in SOURCES}
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
-        gelf = GelfRoute(settings, appender, self._privacy, clock, self._registry, self._metrics)
-        self.beside = gelf.beside
+        of_gelf = GelfRoute(
+            settings,
+            appender,
+            privacy_rules(settings, gelf.SOURCE),
+            clock,
+            self._registry,
+            self._metrics,
+        )
+        self.beside = of_gelf.beside
         """Parts of their own, which must run beside this one."""
         self._intake = Intake(settings, appender, clock, self._metrics)
         self._routes = (
             Route(ONE, Content.EVENTS, self._one),
             Route(BATCH, Content.EVENTS, self._batch, batch=True),
-            *gelf.routes(),
+            *of_gelf.routes(),
             *NodeRoutes(settings, self._intake, clock).routes(),
         )
         self._registry.register(SenderCollector(self._intake.numbers, clock))
@@ -183,7 +191,11 @@ class Ingest:
             events = decode_one(body)
         topics = self._settings.topics
         posting = Posting(
-            sender, topics.names, topics.partitions, self._privacy, self._clock.now_ms()
+            sender,
+            topics.names,
+            topics.partitions,
+            self._privacy[sender.source],
+            self._clock.now_ms(),
         )
         began = self._clock.monotonic()
         for first in range(0, len(events), _SLICE):

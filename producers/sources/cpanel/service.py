@@ -22,6 +22,7 @@ from producers.sources.cpanel.exporter import Exporter
 from producers.sources.cpanel.journal import Journals
 from producers.sources.cpanel.metrics import PollerMetrics
 from producers.sources.cpanel.poller import ServerPoller
+from producers.sources.cpanel.rows import SOURCE
 
 NAME: Final = "cpanel"
 
@@ -90,7 +91,7 @@ def pollers_of(
     metrics = PollerMetrics(registry, [server.name for server in cpanel.servers])
     exporter = Exporter(cpanel, clock)
     registry.register(exporter)
-    privacy = privacy_rules(settings)
+    privacy = privacy_rules(settings, SOURCE)
     journals = Journals(
         settings.topics.names,
         settings.topics.partitions,

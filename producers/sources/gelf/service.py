@@ -7,6 +7,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.gelf import SOURCE
 from pipeline.kit import service
 from pipeline.kit.clock import Clock
 from pipeline.kit.settings import Settings
@@ -59,7 +60,7 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         beside=[SAMPLES_TOPIC],
     )
     names = user_names(settings, registry, clock)
-    privacy = privacy_rules(settings)
+    privacy = privacy_rules(settings, SOURCE)
     keeper = keeper_of(privacy, names)
     samples = samples_of(settings, privacy, way.appender, registry, clock)
     inputs: list[TcpInput | UdpInput] = []

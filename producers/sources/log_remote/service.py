@@ -20,7 +20,7 @@ from producers.haul import Haul, HaulMetrics
 from producers.monitor import Monitor
 from producers.outbox import Outbox
 from producers.privacy_rules import privacy_rules
-from producers.sources.log_remote.records import FEED, TOPIC, Drop, Noise, RecordMaker
+from producers.sources.log_remote.records import FEED, SOURCE, TOPIC, Drop, Noise, RecordMaker
 from producers.spooled import Spooled, readable_here
 
 NAME: Final = "log-remote"
@@ -113,7 +113,7 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
         buffer_bytes=feed.buffer_bytes,
         spool_bytes=feed.spool_bytes,
     )
-    maker = RecordMaker(privacy_rules(settings))
+    maker = RecordMaker(privacy_rules(settings, SOURCE))
     entries = LogInput(feed, maker, way.outbox, metrics, registry, clock)
     way.show_held(registry, FEED)
     monitor = Monitor(settings, NAME, readable_here(feed), registry, way.health([entries]))
