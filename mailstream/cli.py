@@ -13,7 +13,17 @@ from typing import Final, NoReturn
 
 import click
 
-from mailstream.commands import broker, classify, configuration, dead, replay, running, tail
+from mailstream.commands import (
+    broker,
+    classify,
+    configuration,
+    dead,
+    forget,
+    replay,
+    running,
+    sink,
+    tail,
+)
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
 
@@ -27,6 +37,8 @@ COMMANDS: Final = (
     tail.tail,
     dead.dead,
     replay.replay,
+    sink.sink,
+    forget.forget,
     classify.classify,
     configuration.config,
 )
