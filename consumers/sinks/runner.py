@@ -30,6 +30,7 @@ MAX_RECORDS: Final = 5000
 """Stored in one step."""
 PACE_S: Final = 0.5
 """How often small batches are stored: each costs a flush of the store's disk."""
+UPKEEP: Final = "upkeep"
 UPKEEP_S: Final = 30.0
 ABSENT_S: Final = 60.0
 """How often a topic that is not there is looked for."""
@@ -106,13 +107,16 @@ class Opening:
     async def run(self) -> None:
         """Have the store kept up until cancelled."""
         while True:
-            try:
-                await self._sink.upkeep()
-                self._metrics.works("upkeep")
-            except TransientError as exc:
-                log.warning("upkeep failed, trying again", extra={"error": str(exc)})
-                self._metrics.waits("upkeep", str(exc))
+            await retry(self._upkeep, clock=self._clock, backoff=_AGAIN)
+            self._metrics.works(UPKEEP)
             await self._clock.sleep(UPKEEP_S)
+
+    async def _upkeep(self) -> None:
+        try:
+            await self._sink.upkeep()
+        except TransientError as exc:
+            self._metrics.waits(UPKEEP, str(exc))
+            raise
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -151,10 +155,12 @@ class Lane:
 
     async def _positions(self, partitions: Any) -> Mapping[int, int]:
         try:
-            return await self._sink.positions(self._topic, partitions)
+            found = await self._sink.positions(self._topic, partitions)
         except TransientError as exc:
             self._metrics.waits(self.name, str(exc))
             raise
+        self._metrics.works(self.name)
+        return found
 
     async def start(self) -> None:
         """Return at once: Kafka may be away."""
