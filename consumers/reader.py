@@ -172,7 +172,10 @@ class Reader:
         if self._consumer is None or not self._placed:
             return None
         marks = {tp: self._consumer.highwater(tp) for tp in self._placed}
-        return sum(max(0, mark - self._next[tp]) for tp, mark in marks.items() if mark is not None)
+        waiting: int = sum(
+            max(0, mark - self._next[tp]) for tp, mark in marks.items() if mark is not None
+        )
+        return waiting
 
     async def commit_if_due(self) -> None:
         """Commit what was handled if the last commit is some time ago."""

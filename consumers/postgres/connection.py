@@ -17,7 +17,7 @@ from pipeline.core.errors import ConfigError, TransientError
 Connection: TypeAlias = AsyncConnection[TupleRow]
 
 CONNECT_S: Final = 10
-_OPTIONS: Final = {
+_OPTIONS: Final[dict[str, str | int]] = {
     "connect_timeout": CONNECT_S,
     "keepalives_idle": 10,
     "keepalives_interval": 5,

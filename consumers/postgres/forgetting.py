@@ -20,7 +20,6 @@ _USER: Final = ("user", "login", "auth_user", "from_user", "from_address")
 _TEXTS: Final = ("response_message", "error_message", "error_code", "extra")
 _BEFORE: Final = r"(^|[^[:alnum:]._%+-])"
 _AFTER: Final = r"\.?($|[^[:alnum:]._-])"
-_USER_FAMILIES: Final = r"^(user|.*_user)(_.*)?$"
 _HISTORY: Final = ("mailstream_stored_hours", "mailstream_stored_days")
 
 
@@ -114,9 +113,8 @@ def _conditions(
     yield (
         sql.Identifier("panes"),
         sql.SQL(
-            "family ~ {} AND EXISTS (SELECT FROM jsonb_array_elements_text(key) k "
-            "WHERE lower(k) = ANY({}::text[]))"
-        ).format(sql.Literal(_USER_FAMILIES), names),
+            "EXISTS (SELECT FROM jsonb_array_elements_text(key) k WHERE lower(k) = ANY({}::text[]))"
+        ).format(names),
     )
     for table in history:
         yield table, sql.SQL('lower("user") = ANY({}::text[])').format(names)

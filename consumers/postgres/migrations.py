@@ -78,7 +78,7 @@ async def migrate(connection: Connection, *, up_to: int | None = None) -> Flavou
         flavour = await _flavour(connection)
         ours = {migration.number: migration for migration in migrations(flavour)}
         cursor = await connection.execute("SELECT number, checksum FROM mailstream_migrations")
-        applied = dict(await cursor.fetchall())
+        applied: dict[int, str] = dict(await cursor.fetchall())
         _check(applied, ours)
         for number, migration in ours.items():
             if number not in applied and (up_to is None or number <= up_to):

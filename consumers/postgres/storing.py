@@ -99,7 +99,7 @@ class Writing:
 
     async def _claim(self, topic: str, expected: Mapping[int, int]) -> None:
         cursor = await self._connection.execute(_CLAIM, [topic, list(expected)])
-        found = dict(await cursor.fetchall())
+        found: dict[int, int] = dict(await cursor.fetchall())
         if found != expected:
             raise MovedError(f"{topic}: another process has written what was to be written here")
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import psycopg
 import pytest
 
-from consumers.postgres.migrations import Migration, migrate, migrations
+from consumers.postgres.migrations import Flavour, Migration, migrate, migrations
 from consumers.postgres.tables import TABLES
 from consumers.postgres.upkeep import set_policies
 from pipeline.core.errors import ConfigError
@@ -41,8 +40,8 @@ async def used(database: Database, first: int) -> None:
 
 
 def test_numbers_are_one_after_the_other_in_both_flavours() -> None:
-    for flavour in ("plain", "timescale"):
-        found = migrations(flavour)  # type: ignore[arg-type]  # both are flavours
+    for flavour in get_args(Flavour):
+        found = migrations(flavour)
         assert [one.number for one in found] == list(range(1, LAST + 1))
         assert {one.flavour for one in found} == {"", flavour}
 
@@ -151,19 +150,19 @@ def as_timescale(database: Database) -> Database:
     return database
 
 
+def same(database: Database) -> list[tuple[Any, ...]]:
+    """Return names and types of the columns of the history."""
+    views = "email_events_hourly", "email_events_daily"
+    return [(name, *rest[:2]) for name, _, *rest in database.rows(SHAPE) if name in views]
+
+
 def test_every_table_is_a_hypertable_and_the_views_have_the_same_columns(
-    as_timescale: Database, database: Database, postgres: Any
+    as_timescale: Database, postgres: Any
 ) -> None:
     calls = as_timescale.rows("SELECT relation FROM calls WHERE name = 'create_hypertable'")
     assert {relation for (relation,) in calls} == {table.name for table in TABLES}
     with postgres.database() as plain:
         asyncio.run(at_version(plain, None))
-        views = "email_events_hourly", "email_events_daily"
-        same: Callable[[Database], list[Any]] = (
-            lambda one: [  # noqa: E731  used twice, here
-                row[0:1] + row[2:4] for row in one.rows(SHAPE) if row[0] in views
-            ]
-        )
         assert same(plain) == same(as_timescale)
 
 

@@ -36,7 +36,7 @@ def made(dsn: str, now_ms: int | None = NOW_MS, **more: Any) -> PostgresSink:
 
 def event(number: int, time_ms: int = NOW_MS, **fields: Any) -> MailEvent:
     """Return the event called ``e<number>``, of one of a few users, nodes and outcomes."""
-    given = {
+    given: dict[str, Any] = {
         "event_id": f"e{number}",
         "source": "zonemta",
         "event_type": OUTCOMES[number % len(OUTCOMES)],
