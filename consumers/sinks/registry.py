@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from consumers.sinks.base import Sink
-from pipeline.kit.clock import Clock
-from pipeline.kit.settings import Settings
-from pipeline.kit.settings_base import Listener
+if TYPE_CHECKING:
+    from consumers.sinks.base import Sink
+    from pipeline.kit.clock import Clock
+    from pipeline.kit.settings import Settings
+    from pipeline.kit.settings_base import Listener
 
 
 @dataclass(frozen=True, slots=True)
