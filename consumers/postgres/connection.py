@@ -36,6 +36,7 @@ REFUSED: Final = (
     psycopg.DataError,
     psycopg.IntegrityError,
     errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,  # JSON that is nested too deep
     UnicodeEncodeError,
 )
 """What PostgreSQL, or its driver, says about a value; the same value is refused again."""

@@ -25,7 +25,7 @@ from pipeline.core.batch import header
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.event import MailEvent
 from pipeline.core.observation import HEARTBEAT, OBSERVATION, heartbeat, observation
-from pipeline.core.timestamp import epoch_ms, rfc3339
+from pipeline.core.timestamp import MAX_MS, MIN_MS, epoch_ms, rfc3339
 
 _NUL: Final = "\0"
 _MAY_HOLD_NUL: Final = b"\\u0000"
@@ -52,7 +52,7 @@ class Pane(msgspec.Struct, kw_only=True, gc=False):
     """A record of ``panes``."""
 
     family: str
-    key: list[Any]
+    key: msgspec.Raw
     event_type: str
     start: str | int | float
     length_s: int
@@ -81,7 +81,7 @@ def rows_of(topic: str, item: Item) -> list[Row]:
         raise RecordError(
             Reason.MISSING_FIELD if missing else Reason.INVALID_FIELD, str(exc)
         ) from exc
-    except (msgspec.MsgspecError, UnicodeDecodeError, json.JSONDecodeError) as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as exc:
         raise RecordError(Reason.MALFORMED, str(exc)) from exc
     if _MAY_HOLD_NUL in item.value and any(map(_holds_nul, rows)):
         raise RecordError(Reason.INVALID_FIELD, "a text holds the character U+0000")
@@ -89,7 +89,7 @@ def rows_of(topic: str, item: Item) -> list[Row]:
 
 
 def _holds_nul(row: Row) -> bool:
-    return any(isinstance(one, str) and (_NUL in one or "\\u0000" in one) for one in row.values)
+    return any(isinstance(one, str) and _NUL in one for one in row.values)
 
 
 def _event_rows(item: Item) -> Iterator[Row]:
@@ -111,6 +111,9 @@ def _pane_rows(item: Item) -> Iterator[Row]:
     if not isinstance(start, str) and start >= _LEAST_MS:
         start = start / 1000
     time_ms = epoch_ms(start)
+    key = bytes(pane.key).decode()
+    if not key.startswith("["):
+        raise RecordError(Reason.INVALID_FIELD, "key: expected a list")
     yield Row(
         PANES,
         time_ms,
@@ -118,7 +121,7 @@ def _pane_rows(item: Item) -> Iterator[Row]:
             rfc3339(time_ms),
             pane.length_s,
             pane.family,
-            _json(pane.key),
+            key,
             pane.event_type,
             pane.count,
             pane.recipients,
@@ -137,7 +140,8 @@ def _node_rows(item: Item) -> Iterator[Row]:
     elif feed == HEARTBEAT:
         beat = heartbeat(orjson.loads(item.value))
         at = header(item.headers, "received") or b""
-        time_ms = int(at) if at.isdigit() and len(at) < 16 else item.time_ms
+        given = int(at) if at.isdigit() and len(at) < 16 else item.time_ms
+        time_ms = min(max(given, MIN_MS), MAX_MS)
         rest = [getattr(beat, name) for name in HEARTBEATS.columns[1:]]
         yield Row(HEARTBEATS, time_ms, (rfc3339(time_ms), *rest))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from consumers.postgres.connection import REFUSED, Connection, one, said
 from consumers.postgres.rows import Row, rows_of
 from consumers.postgres.tables import EVENTS, Table
 from consumers.sinks.base import Item, MovedError, Refused, Why, Written
-from pipeline.core.errors import RecordError
+from pipeline.core.errors import Reason, RecordError
 from pipeline.core.pane import DAY_MS, HOUR_MS
-from pipeline.core.timestamp import rfc3339
+from pipeline.core.timestamp import MAX_MS, rfc3339
+
+log = logging.getLogger(__name__)
 
 MAX_DETAIL: Final = 500
 _STEPS: Final = (("day", DAY_MS), ("hour", HOUR_MS))
@@ -58,6 +61,11 @@ def _unit(name: str, item: Item) -> Unit:
         return Unit(item, rows_of(name, item))
     except RecordError as exc:
         return Unit(item, (), exc)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as exc:
+        # A fault of ours must not stop the partition: the record is kept, and the reason tells.
+        name_of = type(exc).__name__
+        log.error("a record could not be made rows of", extra={**item.place._asdict(), "error": name_of})  # noqa: TRY400  a traceback may hold what the record holds
+        return Unit(item, (), RecordError(Reason.BUG, name_of))
 
 
 class Writing:
@@ -137,7 +145,7 @@ class Writing:
     async def _reject(self, item: Item, why: Why, detail: str) -> None:
         shown = detail.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_DETAIL]
         words = shown.encode("utf-8", "replace").decode()
-        written = rfc3339(max(0, item.time_ms))
+        written = rfc3339(min(max(0, item.time_ms), MAX_MS))
         await self._connection.execute(
             _REJECT, [*item.place, written, why.value, words, item.key, item.value]
         )

@@ -180,6 +180,26 @@ def test_refused_records_are_found_among_good_ones(database: Database) -> None:
     assert database.value("SELECT next_offset FROM mailstream_offsets") == 1000
 
 
+def test_json_that_postgresql_does_not_take_is_put_aside(database: Database) -> None:
+    pane = b'{"family":"f","key":[%b],"event_type":"sent","start":1e9,"length_s":300,"count":1}'
+    keys = (b'"a"', b'"\\u0000"', b"[" * 800 + b"]" * 800, b"1e400000", b'"b"', b'"\\ud800"')
+
+    async def store() -> Any:
+        sink = made(database.dsn)
+        await sink.open()
+        records = [item(at, pane % key, PANES) for at, key in enumerate(keys)]
+        await sink.positions(PANES, [0])
+        written = await sink.write(PANES, records)
+        await sink.close()
+        return written
+
+    written = asyncio.run(store())
+    stored_rows = database.value("SELECT count(*) FROM panes")
+    assert stored_rows + database.value("SELECT count(*) FROM mailstream_rejects") == len(keys)
+    assert sum(written.rejected.values()) == len(keys) - stored_rows
+    assert {("a",), ("b",)} <= set(database.rows("SELECT key->>0 FROM panes"))
+
+
 def recount(events: Iterable[MailEvent], length_ms: int) -> dict[tuple[Any, ...], tuple[int, int]]:
     sums: dict[tuple[Any, ...], list[int]] = {}
     for one in events:
