@@ -64,7 +64,8 @@ def _unit(name: str, item: Item) -> Unit:
     except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as exc:
         # A fault of ours must not stop the partition: the record is kept, and the reason tells.
         name_of = type(exc).__name__
-        log.error("a record could not be made rows of", extra={**item.place._asdict(), "error": name_of})  # noqa: TRY400  a traceback may hold what the record holds
+        where = {**item.place._asdict(), "error": name_of}
+        log.error("a record is no rows", extra=where)  # noqa: TRY400  a traceback may hold what it holds
         return Unit(item, (), RecordError(Reason.BUG, name_of))
 
 
