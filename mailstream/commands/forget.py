@@ -34,6 +34,7 @@ def forget(user: str | None, recipient: str | None, dry_run: bool) -> None:
 
     log_as("forget", logging.WARNING)
     given = settings()
+    _check_key(given)
     person = _person(privacy_rules(given), user, recipient)
     _erase(given, person, dry_run=dry_run)
     click.echo("Kafka cannot erase single records; it lets go of them by age, at the latest:")
@@ -41,6 +42,22 @@ def forget(user: str | None, recipient: str | None, dry_run: bool) -> None:
     click.echo(
         "a replay or a sink that starts anew meanwhile would bring them back: erase again then"
     )
+
+
+def _check_key(given: Settings) -> None:
+    """Refuse to look for hashes of a key that was made this moment.
+
+    Raises:
+        ConfigError: There is no key here.
+    """
+    from pipeline.core.errors import ConfigError
+    from pipeline.kit.privacy_key import FILE_NAME
+
+    path = given.data_dir / FILE_NAME
+    if given.privacy.hash_key is None and not path.exists():
+        raise ConfigError(
+            [f"there is no privacy.hash_key and no {path}: expected the key that producers hash with"]
+        )
 
 
 def _person(privacy: Privacy, user: str | None, recipient: str | None) -> Person:
@@ -80,10 +97,12 @@ def _erase(given: Settings, person: Person, *, dry_run: bool) -> None:
 def _kept(given: Settings, now_ms: int) -> Iterator[tuple[str, str]]:
     from pipeline.core.timestamp import rfc3339
     from pipeline.core.topics import TOPICS
+    from pipeline.kit.topic_admin import topic_config
 
     for topic in TOPICS:
         if topic.compacted or topic.name in _SILENT:
             continue
-        # A file of the log goes when its newest record is that old: up to an eighth more.
-        until = now_ms + given.retention_ms(topic)
+        # A file of the log goes when its newest record is that old, and may have been open for long.
+        config = topic_config(given, topic)
+        until = now_ms + int(config["retention.ms"]) + int(config["segment.ms"])
         yield given.topics.prefix + topic.name, rfc3339(until)

@@ -150,6 +150,12 @@ def test_usage_and_faults_have_their_exit_codes(database: Database, tmp_path: Pa
     path = config(database, tmp_path)
     for wrong in ([], ["--user", "a", "--recipient", BOB], ["--recipient", "bob"], ["--user", " "]):
         assert forget(path, *wrong)[0] == 2, wrong
+    keyless = tmp_path / "keyless"
+    keyless.mkdir()
+    code, said = forget(config(database, keyless, hash_key=None), "--recipient", BOB)
+    assert code == 2
+    assert "no privacy.hash_key" in said[-1]
+    assert not (keyless / "privacy.key").exists()
     code, said = forget(path, "--user", ALICE)
     assert code == 2
     assert "no tables of mailstream" in said[-1]
