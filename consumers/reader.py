@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
@@ -50,6 +50,10 @@ CLOSE_S: Final = 12.0
 _AGAIN: Final = Backoff(base_s=0.2, cap_s=5.0, deadline_s=None)
 
 
+Positions: TypeAlias = Callable[[Collection[int]], Awaitable[Mapping[int, int]]]
+"""Returns the offsets at which partitions go on, by number."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderOptions:
     """What is read, and as whom."""
@@ -61,6 +65,9 @@ class ReaderOptions:
     """The members of a group share the partitions, and Kafka keeps where they stand."""
     start: Start
     """Where partitions begin for which the group has committed nothing yet."""
+    positions: Positions | None = None
+    """What knows better than Kafka where partitions go on; *start* is for those it does not know."""
+    max_records: int = MAX_RECORDS
 
 
 class Records(NamedTuple):
@@ -156,6 +163,20 @@ class Reader:
         if self.holds(records):
             self._next[tp] = offset + 1
 
+    def again(self) -> None:
+        """Read on from where partitions are said to go on, not after what was read."""
+        self._end_turn()
+
+    def waiting(self) -> int | None:
+        """Return how many records wait in our partitions; None while that is not known."""
+        if self._consumer is None or not self._placed:
+            return None
+        marks = {tp: self._consumer.highwater(tp) for tp in self._placed}
+        waiting: int = sum(
+            max(0, mark - self._next[tp]) for tp, mark in marks.items() if mark is not None
+        )
+        return waiting
+
     async def commit_if_due(self) -> None:
         """Commit what was handled if the last commit is some time ago."""
         if self._options.group is not None and self._clock.monotonic() >= self._commit_at:
@@ -211,7 +232,9 @@ class Reader:
             await self.commit_if_due()
             turn = self._turn
             try:
-                fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=MAX_RECORDS)
+                fetched = await consumer.getmany(
+                    timeout_ms=POLL_MS, max_records=self._options.max_records
+                )
             except NoOffsetForPartitionError:
                 continue  # aiokafka has not heard yet where we let the partition begin
             except OffsetOutOfRangeError as exc:
@@ -239,7 +262,11 @@ class Reader:
 
     async def _offset(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> tuple[int, bool]:
         """Return where *tp* goes on, and whether the group has committed that."""
-        if self._options.group is not None:
+        if self._options.positions is not None:
+            known = await self._options.positions([tp.partition])
+            if tp.partition in known:
+                return known[tp.partition], False
+        elif self._options.group is not None:
             committed = await consumer.committed(tp)
             if committed is not None:
                 return int(committed), True

@@ -18,9 +18,11 @@ from mailstream.commands import (
     classify,
     configuration,
     dead,
+    forget,
     probe,
     replay,
     running,
+    sink,
     tail,
 )
 from mailstream.commands.common import FAILED, WRONG, configurable
@@ -37,6 +39,8 @@ COMMANDS: Final = (
     tail.tail,
     dead.dead,
     replay.replay,
+    sink.sink,
+    forget.forget,
     classify.classify,
     configuration.config,
 )

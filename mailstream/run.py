@@ -1,7 +1,8 @@
 """``mailstream run``: everything in the configuration on one machine, until Ctrl-C.
 
-Start: lock, leftovers of an earlier run, ports, broker, topics, then workers and producers together.
-Stop: producers first (they write what they took), then the workers (they commit), the broker last.
+Start: lock, leftovers of an earlier run, ports, broker, topics, then workers, producers and sinks together.
+Stop: producers first (they write what they took), then the workers (they commit), then the sinks (they
+store), the broker last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from consumers.sinks import registry as sinks
 from mailstream.local_kafka import low_disk
 from mailstream.running import broker, watch
 from mailstream.running.console import Console, open_console
@@ -127,7 +129,7 @@ class _Interrupt:
 
 
 class _Installation:
-    """Broker, topics, workers and producers of one run."""
+    """Broker, topics, workers, producers and sinks of one run."""
 
     def __init__(
         self,
@@ -144,6 +146,7 @@ class _Installation:
         self._probe = watch.Probe(settings)
         self._listens = worker_addresses(settings, workers)
         self._producers = tuple(producer.name for producer in configured(settings))
+        self._sinks = {row.process: row.name for row in sinks.configured(settings)}
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
         self._hurried = False
@@ -165,10 +168,12 @@ class _Installation:
             self._supervisor.start(Part.of_program(name, "worker", *self._arguments, *place))
         for name in self._producers:
             self._supervisor.start(Part.of_program(name, "produce", name, *self._arguments))
+        for process, name in self._sinks.items():
+            self._supervisor.start(Part.of_program(process, "sink", name, *self._arguments))
         await self._until_ready()
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))
-        for name in self._producers:
+        for name in (*self._producers, *self._sinks):
             if name != INGEST:
                 console.fact(name, f"{addresses[name]} (/metrics, /health)")
         for name in self._listens:
@@ -211,12 +216,14 @@ class _Installation:
         self._console.status("")
         if begun:
             names = ", ".join(self._producers)
+            then = "".join(f", then {name}" for name in self._sinks)
             self._console.say(
-                f"stopping {names}, then the workers, then Kafka; Ctrl-C again hurries"
+                f"stopping {names}, then the workers{then}, then Kafka; Ctrl-C again hurries"
             )
         withdraw(self._settings.data_dir, NAME)
         await self._supervisor.stop(self._producers)
         await self._supervisor.stop(self._listens)
+        await self._supervisor.stop(self._sinks)
         await self._broker.stop()
         await self._probe.close()
         self._supervisor.surface()
@@ -234,10 +241,11 @@ class _Installation:
 
     async def _until_ready(self) -> None:
         told = time.monotonic()
-        waiting = {*self._producers, *self._listens}
+        services = {*self._producers, *self._sinks}
+        waiting = {*services, *self._listens}
         # a worker beyond the number of partitions has none, and stands by
         standing_by = max(0, len(self._listens) - self._settings.topics.partitions)
-        while not waiting.isdisjoint(self._producers) or len(waiting) > standing_by:
+        while not waiting.isdisjoint(services) or len(waiting) > standing_by:
             if self._supervisor.refused.done():
                 raise ConfigError([self._supervisor.refused.result()])
             addresses = self._addresses()
@@ -253,14 +261,15 @@ class _Installation:
     async def _is_ready(self, name: str, address: Address) -> bool:
         if name == INGEST:
             return await self._probe.ingest_is_ready(address)
-        return name in self._producers or await self._probe.worker_is_ready(address)
+        # What waits for something else, such as a database, is up: its health tells.
+        return name not in self._listens or await self._probe.worker_is_ready(address)
 
     def _addresses(self) -> dict[str, Address]:
         """Return where the present process of each part listens."""
         return {
             name: found.address
             for name, found in announced(self._settings.data_dir).items()
-            if name in (*self._producers, *self._listens)
+            if name in (*self._producers, *self._listens, *self._sinks)
             and found.pid == self._supervisor.pid(name)
         }
 

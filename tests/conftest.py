@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.kit.broker import session_broker
+from tests.kit.postgres import Database, PostgresServer, postgres_server
 
 # How fast a machine is must not decide a law: laws take as long as they take.
 settings.register_profile("mailstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +24,20 @@ def broker() -> Iterator[str]:
     """Return the bootstrap address of the session's broker; topics and groups are by uuid."""
     with session_broker() as bootstrap:
         yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """Return the session's PostgreSQL server."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgresServer) -> Iterator[Database]:
+    """Return an empty database."""
+    with postgres.database() as made:
+        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

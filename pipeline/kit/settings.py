@@ -32,6 +32,7 @@ from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
 from pipeline.kit.settings_probe import ProbeSettings
+from pipeline.kit.settings_sinks import SinksSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -342,6 +343,7 @@ class Settings(Section):
     zonemta: ZonemtaSettings | None = Field(
         default=None, description="ZoneMTA nodes that are polled, and their logs; null: none."
     )
+    sinks: SinksSettings = SinksSettings()
 
     @property
     def node_agent(self) -> NodesSettings | None:

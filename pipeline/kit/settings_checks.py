@@ -208,6 +208,17 @@ def _nodes(settings: Settings) -> Iterator[Conflict]:
     yield from _files(cafiles(settings.nodes, settings.zonemta))
 
 
+def _sinks(settings: Settings) -> Iterator[Conflict]:
+    postgres = settings.sinks.postgres
+    if postgres is None:
+        return
+    kept, key = postgres.retention, "sinks.postgres.retention"
+    if kept.hourly < kept.events:
+        yield Conflict((f"{key}.hourly", f"{key}.events"), f"expected {key}.events or more")
+    if kept.daily is not None and kept.daily < kept.hourly:
+        yield Conflict((f"{key}.daily", f"{key}.hourly"), f"expected {key}.hourly or more")
+
+
 _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _data_dir,
     _kafka,
@@ -218,6 +229,7 @@ _CHECKS: Final[tuple[Callable[[Settings], Iterator[Conflict]], ...]] = (
     _cpanel,
     _retention,
     _nodes,
+    _sinks,
 )
 
 

@@ -43,3 +43,5 @@ def openings(settings: Settings) -> Iterator[Opening]:
         yield Opening(section, settings.log_remote, "metrics.password", has_password)
     if settings.probe.config is not None:
         yield Opening("probe", settings.probe, "metrics.password", has_password)
+    if settings.sinks.postgres is not None:
+        yield Opening("sinks.postgres", settings.sinks.postgres, "metrics.password", has_password)

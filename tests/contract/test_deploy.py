@@ -12,6 +12,7 @@ import click
 import pytest
 import yaml
 
+from consumers.sinks.registry import SINKS
 from mailstream.cli import cli
 from mailstream.kafka import config as kafka_config
 from mailstream.kafka.jars import kafka_version
@@ -49,13 +50,14 @@ def listeners() -> dict[str, Listener]:
         "nodes": given.nodes,
         "log-remote": given.log_remote,
         "worker": given.metrics,
-    }
+    } | {row.process: section for row in SINKS if (section := row.section(given)) is not None}
 
 
-def test_the_services_are_kafka_prometheus_the_worker_and_every_producer() -> None:
+def test_the_services_are_kafka_prometheus_the_worker_and_every_producer_and_sink() -> None:
     producers = {producer.name for producer in PRODUCERS}
-    assert set(LASTING) == {"kafka", "worker", "prometheus", *producers}
-    assert set(listeners()) == {"worker", *producers} < set(OURS)
+    sinks = {row.process for row in SINKS}
+    assert set(LASTING) == {"kafka", "worker", "prometheus", *producers, *sinks}
+    assert set(listeners()) == {"worker", *producers, *sinks} < set(OURS)
 
 
 def test_what_needs_more_configuration_is_in_a_profile() -> None:
@@ -63,6 +65,8 @@ def test_what_needs_more_configuration_is_in_a_profile() -> None:
     for producer in PRODUCERS:
         profiles = SERVICES[producer.name].get("profiles", [])
         assert profiles == ([] if producer.name in started else [producer.name])
+    for row in SINKS:
+        assert SERVICES[row.process]["profiles"] == [row.process]
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -20,6 +20,7 @@ import pytest
 from mailstream.local_kafka import LocalKafka
 from mailstream.ports import free_port
 from mailstream.processes import identity
+from tests.kit.postgres import Database
 from tests.kit.processes import ANY_GELF, Service, fetch, mailstream, wait_until
 from tests.kit.scrape import Page
 
@@ -355,3 +356,18 @@ def test_the_demo_shows_every_source_that_is_on_and_ends_with_ctrl_c(tmp_path: P
         made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []
+
+
+def test_a_sink_of_the_configuration_runs_along(tmp_path: Path, database: Database) -> None:
+    sinks = {"postgres": {"dsn": database.dsn, "listen": "127.0.0.1:0"}}
+    with installation(tmp_path, more={"sinks": sinks}) as made:
+        made.start_and_wait()
+        made.post("carol@example.com", 5)
+        wait_until(lambda: database.count("email_events") == 5, "all is stored", within_s=SHOWN_S)
+        assert made.page("sink-postgres").total("mailstream_sink_rows_total") == 5
+        assert made.stop() == 0
+        assert "then the workers, then sink-postgres, then Kafka" in made.said()
+        assert database.dsn not in made.said(1 << 20)
+    assert database.rows('SELECT DISTINCT "user", provider FROM email_events') == [
+        ("carol@example.com", "google")
+    ]

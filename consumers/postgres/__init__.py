@@ -1,0 +1,1 @@
+"""PostgreSQL's side of its sink: schema and migrations, rows, upkeep, forgetting."""
