@@ -30,12 +30,13 @@ def forget(user: str | None, recipient: str | None, dry_run: bool) -> None:
     if (user is None) == (recipient is None):
         raise click.UsageError("give --user or --recipient")
     from pipeline.kit.clock import SystemClock
-    from producers.privacy_rules import privacy_rules
+    from pipeline.kit.privacy_key import privacy_key
+    from producers.privacy import Privacy
 
     log_as("forget", logging.WARNING)
     given = settings()
     _check_key(given)
-    person = _person(privacy_rules(given), user, recipient)
+    person = _person(Privacy(privacy_key(given)), user, recipient)
     _erase(given, person, dry_run=dry_run)
     click.echo("Kafka cannot erase single records; it lets go of them by age, at the latest:")
     show_table(("topic", "until"), _kept(given, SystemClock().now_ms()))

@@ -25,7 +25,7 @@ def configured(tmp_path: Path, privacy: str = f"{KEY}}}") -> tuple[Phase1, Any]:
     file = tmp_path / "mailstream.yaml"
     file.write_text(f"probe: {{accounts: ['{ACCOUNT}']}}\n{privacy}\n")
     settings = load(file, {})
-    rules = privacy_rules(settings)
+    rules = privacy_rules(settings, "zonemta")
     tps = ZONEMTA, TopicPartition("mail.raw.haraka", 1)
     return Phase1(*tps, probes=probe_accounts(settings)), rules
 

@@ -26,7 +26,7 @@ from producers.sources.probe.example import config_path, write_example
 from producers.sources.probe.legs import Legs, MailLegs
 from producers.sources.probe.means import Means
 from producers.sources.probe.metrics import ProbeMetrics
-from producers.sources.probe.outcome import TOPIC, Outcome, RecordMaker, scrubber
+from producers.sources.probe.outcome import SOURCE, TOPIC, Outcome, RecordMaker, scrubber
 from producers.sources.probe.queue import Queue, Sweep
 from producers.sources.probe.reload import Files
 from producers.sources.probe.schedule import Schedule
@@ -147,7 +147,7 @@ def parts_of(
     metrics = ProbeMetrics(registry, files.current.options.series_prefix)
     component = ComponentMetrics(registry, NAME, (*Reason, *Drop))
     way = _way(settings, bootstrap, clock, component) if bootstrap else None
-    privacy = privacy_rules(settings)
+    privacy = privacy_rules(settings, SOURCE)
     maker = RecordMaker(origin_of(settings, files.current), privacy)
     teller = Teller(lambda: files.current, privacy, metrics, maker, component, way)
     rounds = Schedule(files.current, legs, metrics, clock, teller.tell)
