@@ -19,7 +19,7 @@ from producers.sources.probe.config import Options, ProbeConfig
 from producers.sources.probe.config_read import read_config
 from producers.sources.probe.environment import Expansion, read_env_file
 from producers.sources.probe.example import EXAMPLE, config_path, write_example
-from tests.kit.probe_legs import SECRET, tree, written
+from tests.kit.probe_rounds import SECRET, tree, written
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "probe" / "config.yaml"
 PASSWORDS = {"OWN_SMTP_PASS": "smtp-pass", "OWN_IMAP_PASS": "imap-pass", "GMAIL_APP_PASS": "app"}

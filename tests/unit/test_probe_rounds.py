@@ -18,7 +18,7 @@ from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.outcome import Kind, Outcome
 from producers.sources.probe.schedule import Schedule
 from tests.kit.clock import FakeClock
-from tests.kit.probe_legs import ScriptedLegs, tree, written
+from tests.kit.probe_rounds import ScriptedLegs, tree, written
 
 REFUSED = Failure(Phase.RCPT, ErrorClass.REJECTED, "550 5.1.1 nobody", 550, "5.1.1")
 PREFIX = "mail_e2e_exporter_"
