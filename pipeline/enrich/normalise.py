@@ -23,7 +23,8 @@ from pipeline.enrich.sender import Claim, Sender, identify
 
 _LOGINS: Final = dict(zip(LOGIN_TYPES, ("succeeded", "failed"), strict=True))
 """What ``auth_result`` is, by event type."""
-_FAILURES: Final = frozenset(FAILURE_TYPES)
+_FAILURES: Final = frozenset({*FAILURE_TYPES, "bounced_late"})
+"""Types whose reply is classified; what came back late is in no family of failures."""
 BOUNCE_ZONE: Final = "bounces"
 """ZoneMTA's zone for the DSNs that it makes itself."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline.core.posted import PostedEvent
 from pipeline.enrich.addresses import mail_address
@@ -18,7 +18,7 @@ class ProbeAccounts:
         """Know *addresses*, and what *pseudonym* makes of them."""
         names = {mail_address(text) or "" for text in addresses}
         if pseudonym is not None:
-            names |= {pseudonym(name) for name in names}
+            names |= {form for name in names for form in _hashed(name, pseudonym)}
         self._names = frozenset(name.casefold() for name in names)
         self._domains = frozenset(name.rpartition("@")[2] for name in self._names)
 
@@ -38,6 +38,13 @@ class ProbeAccounts:
 
     def _is_one(self, address: str | None) -> bool:
         return address is not None and address.casefold() in self._names
+
+
+def _hashed(address: str, pseudonym: Callable[[str], str]) -> Iterator[str]:
+    """Yield what stands for *address* where it is hashed whole, and where its local part is."""
+    local, _, domain = address.rpartition("@")
+    yield pseudonym(address)
+    yield f"{pseudonym(local)}@{domain}"
 
 
 NO_PROBES = ProbeAccounts()

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -197,16 +198,7 @@ def test_routes_are_probed_shown_and_written_and_no_secret_shows_anywhere(
 
 
 def test_who_may_ask_for_what(tmp_path: Path, target: MailTarget) -> None:
-    config = tmp_path / "mailstream.yaml"
-    config.write_text(
-        json.dumps(
-            {
-                "data_dir": str(tmp_path),
-                "probe": {"config": "config.yaml"},
-                "kafka": {"bootstrap_servers": f"{HOST}:{free_port(HOST)}"},
-            }
-        )
-    )
+    config = alone(tmp_path)
     probe = Probe(tmp_path, config, content(target))
     try:
         probe.listening()
@@ -243,16 +235,7 @@ def test_who_may_ask_for_what(tmp_path: Path, target: MailTarget) -> None:
 def test_a_change_of_the_file_is_taken_and_a_broken_one_is_not(
     tmp_path: Path, target: MailTarget
 ) -> None:
-    config = tmp_path / "mailstream.yaml"
-    config.write_text(
-        json.dumps(
-            {
-                "data_dir": str(tmp_path),
-                "probe": {"config": "config.yaml"},
-                "kafka": {"bootstrap_servers": f"{HOST}:{free_port(HOST)}"},
-            }
-        )
-    )
+    config = alone(tmp_path)
     tree = content(target)
     probe = Probe(tmp_path, config, tree)
     try:
@@ -306,6 +289,41 @@ def test_outcomes_wait_on_disk_while_kafka_is_away_even_if_the_probe_is_killed(
             probe.end()
         tokens = [json.loads(one.value)["token"] for one in raw(st) if one.key == b"a-to-b"]
         assert len(set(tokens)) >= 3
+
+
+def test_a_server_that_hangs_delays_no_other_route(tmp_path: Path, target: MailTarget) -> None:
+    config = alone(tmp_path)
+    tree = content(target)
+    with socket.create_server((HOST, 0), backlog=128) as silent:
+        port = silent.getsockname()[1]
+        hung = {
+            part: {"host": HOST, "port": port, "username": "h@example.test"}
+            for part in ("smtp", "imap")
+        }
+        tree["accounts"]["hung"] = hung
+        tree["tests"] += [{"name": f"hung-{n}", "from": "hung", "to": "probe-b"} for n in range(20)]
+        tree["tests"] += [{"name": f"deaf-{n}", "from": "probe-a", "to": "hung"} for n in range(20)]
+        probe = Probe(tmp_path, config, tree)
+        try:
+            probe.listening()
+            probe.rounds(3, "inbox", route="a-to-b")
+            assert probe.shown("outcomes_total", route="hung-0", outcome="send_failed") == 0
+            assert probe.shown("rounds_skipped_total", route="a-to-b") == 0
+            assert probe.stop() == 0
+        finally:
+            probe.end()
+
+
+def alone(folder: Path) -> Path:
+    """Write a configuration whose Kafka is away."""
+    config = folder / "mailstream.yaml"
+    settings = {
+        "data_dir": str(folder),
+        "probe": {"config": "config.yaml"},
+        "kafka": {"bootstrap_servers": f"{HOST}:{free_port(HOST)}"},
+    }
+    config.write_text(json.dumps(settings))
+    return config
 
 
 def environment(folder: Path, target: MailTarget) -> dict[str, str]:

@@ -76,25 +76,26 @@ class Fact:
     event_ms: int
     late: bool
     direction: str
-    is_dsn: bool
-    is_probe: bool
-    user: str | None
-    from_domain: str | None
-    to_domain: str | None
-    sending_ip: str | None
-    client_ip: str | None
-    node: str | None
-    zone: str
-    scope: str
-    provider: str | None
-    bounce_class: str | None
-    recipients: int
-    size_bytes: int
+    is_dsn: bool = False
+    is_probe: bool = False
+    user: str | None = None
+    from_domain: str | None = None
+    to_domain: str | None = None
+    sending_ip: str | None = None
+    client_ip: str | None = None
+    node: str | None = None
+    zone: str = "none"
+    scope: str = "none"
+    provider: str | None = None
+    bounce_class: str | None = None
+    recipients: int = 1
+    size_bytes: int = 0
+    delivery_ms: float | None = None
+    queue_ms: float | None = None
     auth_method: str = "none"
     origin: str = "default"
     route: str | None = None
     outcome: str | None = None
-    roundtrip_ms: float | None = None
 
 
 PROVIDERS = {
@@ -171,14 +172,6 @@ class Recount:
                 newest[key] = max(newest.get(key, 0), fact.event_ms)
         return newest
 
-    def roundtrips(self) -> dict[tuple[str, str], list[float]]:
-        """Return the times in s of the probes that arrived in time, by (route, origin)."""
-        times: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for fact in self.facts:
-            if fact.outcome in ("inbox", "junk") and fact.route and fact.roundtrip_ms is not None:
-                times[fact.route, fact.origin].append(fact.roundtrip_ms / 1000)
-        return dict(times)
-
 
 def span(length: int, now_ms: int) -> tuple[int, int]:
     """Return the event times ``[first, end)`` that a window of *length* ms shows at *now_ms*.
@@ -241,6 +234,8 @@ def attribute(
         bounce_class=bounce_class,
         recipients=event.get("recipients", 1),
         size_bytes=event.get("size_bytes", 0),
+        delivery_ms=event.get("delivery_time_ms"),
+        queue_ms=event.get("queue_time_ms"),
         auth_method=event.get("auth_method", "none"),
     )
 
@@ -254,24 +249,10 @@ def probed(one: Posted, happened: int, *, late: bool) -> Fact:
         event_ms=happened,
         late=late,
         direction="none",
-        is_dsn=False,
-        is_probe=False,
-        user=None,
-        from_domain=None,
-        to_domain=None,
-        sending_ip=None,
-        client_ip=None,
-        node=None,
-        zone="none",
-        scope="none",
-        provider=None,
-        bounce_class=None,
-        recipients=0,
-        size_bytes=0,
+        delivery_ms=event.get("roundtrip_ms"),
         origin=one.origin,
         route=event["route"],
         outcome=event["outcome"],
-        roundtrip_ms=event.get("roundtrip_ms"),
     )
 
 

@@ -274,7 +274,10 @@ class Varied:
             reply = self._rnd.choice(replies)
             event["response_code"], event["response_message"] = reply.code, reply.text
             if kind == "delivered":
-                event["delivery_time_ms"] = int(20 / (self._rnd.random() + 0.001))
+                waited = 20 / (self._rnd.random() + 0.001)
+                event["delivery_time_ms"] = int(waited)
+                if self._made % 2:
+                    event["queue_time_ms"] = 300 * int(waited)
 
 
 def with_repeats(events: Sequence[Event], repeats: int, seed: int) -> list[Event]:

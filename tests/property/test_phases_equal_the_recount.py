@@ -15,13 +15,14 @@ from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import partition_of
 from pipeline.core.families import FAMILIES, Export, Family
-from pipeline.core.tally import Tally
+from pipeline.core.tally import Labels, Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
 from pipeline.enrich.probes import ProbeAccounts
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from tests.kit.oracle import HOUR, MINUTE, WINDOWS, Posted, Recount, Series
+from tests.kit.oracle_totals import buckets, counters, times
 from tests.kit.raw_log import RawRecord, probe_record, raw_record
 from tests.kit.scrape import differences
 from tests.kit.traffic import CLASSES, Shape, Varied, with_repeats
@@ -54,7 +55,10 @@ def test_any_split_of_any_traffic_gives_the_windows_of_the_recount(
     board = Board(tuple(WINDOWS.values()))
     for partition in range(PARTITIONS):
         board.open(partition)
-    frames = [frame for tp, records in log.items() for frame in enriched(tp, records, rnd, largest)]
+    tally = Tally(max_values=10_000)
+    frames = [
+        frame for tp, records in log.items() for frame in enriched(tp, records, rnd, largest, tally)
+    ]
     rnd.shuffle(frames)
     for offset, (partition, frame) in enumerate(frames):
         board.fold(partition, [Stored(offset, frame)], NOW)
@@ -66,6 +70,8 @@ def test_any_split_of_any_traffic_gives_the_windows_of_the_recount(
         assert differences(recount.at(now), shown(board)) == []
         if now == NOW:
             assert newest_success(board) == within(recount.newest_success(), NOW - HOUR)
+    assert counted(tally) == counters(recount.facts)
+    assert timed(tally) == {key: buckets(held) for key, held in times(recount.facts).items()}
 
 
 def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
@@ -117,7 +123,11 @@ def logins(seed: int, count: int) -> list[dict[str, Any]]:
 
 
 def enriched(
-    tp: TopicPartition, records: Sequence[RawRecord], rnd: random.Random, largest: int
+    tp: TopicPartition,
+    records: Sequence[RawRecord],
+    rnd: random.Random,
+    largest: int,
+    tally: Tally,
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the frames that phase 1 makes of a partition in batches of up to *largest*."""
     step = Enricher(
@@ -125,7 +135,7 @@ def enriched(
         PARTITIONS,
         horizon_ms=6 * HOUR,
         max_ids=1_000_000,
-        tally=Tally(),
+        tally=tally,
         stats=EngineStats(session_timeout_ms=10_000),
         forms=forms(),
         probes=ProbeAccounts(PROBES),
@@ -155,6 +165,25 @@ def shown(board: Board) -> dict[tuple[str, Series], int]:
                 for series, value in totals(board, family, export, length):
                     values[window, series] += value
     return {key: value for key, value in values.items() if value}
+
+
+def counted(tally: Tally) -> dict[tuple[str, Labels], int]:
+    """Return the counters that are told by events' fields."""
+    names = ("mail_events_total", "mail_ip_outcomes_total", "mail_provider_outcomes_total")
+    return {
+        (name, labels): count
+        for name in (*names, "mail_failures_total")
+        for labels, count in tally.counters[name].items()
+    }
+
+
+def timed(tally: Tally) -> dict[tuple[str, Labels], list[int]]:
+    """Return every histogram's buckets."""
+    return {
+        (name, labels): held.tolist()
+        for name, histogram in tally.histograms.items()
+        for labels, (held, _total) in histogram.items()
+    }
 
 
 def newest_success(board: Board) -> dict[tuple[str, str], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -90,7 +91,7 @@ def test_500_routes_at_60_s_are_each_on_time_with_some_hung(bench: Bench) -> Non
             continue
         assert len(times) == 5
         assert times[0] < 60
-        gaps = [round(after - before) for before, after in zip(times, times[1:], strict=False)]
+        gaps = [round(after - before) for before, after in itertools.pairwise(times)]
         assert gaps == [60] * 4
     finished = Counter(outcome.route.name for outcome in bench.told)
     assert set(finished.values()) <= {4, 5}
@@ -291,7 +292,7 @@ def test_mails_of_one_account_keep_their_distance(bench: Bench) -> None:
 
     run(scene)
     times = sorted(time for some in bench.legs.sends.values() for time in some)
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
     assert len(times) == 4
     assert all(gap > 6.5 for gap in gaps)
 
@@ -320,3 +321,40 @@ def test_a_leg_that_breaks_is_an_outcome_and_not_the_end(bench: Bench) -> None:
     assert bench.kinds() == [Kind.RECEIVE_FAILED] * 3
     assert bench.told[0].failure is not None
     assert "a bug" in bench.told[0].failure.text
+
+
+def test_times_and_errors_are_shown_by_the_exporter_s_names(bench: Bench) -> None:
+    greylisted = Failure(Phase.RCPT, ErrorClass.THROTTLED, "451 4.7.1 come again", 451, "4.7.1")
+    unusable = Failure(Phase.TLS, ErrorClass.CONFIG, "ca.pem cannot be used")
+
+    async def scene() -> None:
+        async with bench.running(tree(1, check_interval_seconds=60)):
+            await bench.clock.advance(10)
+            for failure in (greylisted, unusable):
+                bench.legs.refusing["r0"] = failure
+                await bench.clock.advance(60)
+
+    run(scene)
+    began_s = FakeClock().now_ms() / 1000
+    assert bench.value("last_send_timestamp") == began_s + 120
+    assert bench.value("last_receive_timestamp") == began_s + 1.5
+    steps = {step: bench.value("test_errors_total", step=step) for step in ("send", "receive")}
+    assert (steps, bench.value("test_errors_total", step="config")) == (
+        {"send": 1, "receive": 0},
+        1,
+    )
+    assert bench.value("errors_by_class_total", **{"class": "throttled"}) == 1
+    assert bench.value("send_rate_limited_total", code="451") == 1
+    assert bench.value("smtp_replies_total", code="250") == 1
+    sample = bench.registry.get_sample_value
+    assert sample(PREFIX + "consecutive_failures", {"route": "r0", "phase": "send"}) == 2
+    assert sample(PREFIX + "consecutive_failures", {"route": "r0", "phase": "receive"}) == 0
+    assert sample(PREFIX + "mx_records_total", {"route": "r0"}) == 1
+    lookups = {"route": "r0", "type": "mx"}
+    assert sample(PREFIX + "dns_lookup_seconds_count", lookups) == 3
+    assert sample(PREFIX + "smtp_connect_seconds_sum", {"route": "r0"}) == pytest.approx(0.006)
+    assert sample(PREFIX + "config_check_interval_seconds") == 60
+    assert sample(PREFIX + "config_receive_timeout_seconds") == 120
+    assert sample(PREFIX + "config_receive_poll_seconds") == 5
+    assert sample(PREFIX + "config_smtp_timeout_seconds") == 60
+    assert sample(PREFIX + "config_delete_testmail_after_verify") == 1
