@@ -6,7 +6,7 @@ milliseconds (``2026-01-02T03:04:05.678Z``).
 
 ``delivered``, ``bounced``, ``received``, ``expired`` and inbound ``rejected`` are one event per
 recipient; ``deferred`` one per attempt and recipient; ``sent`` (accepted for sending) and
-``rejected`` at submission one per message, with ``recipients``.
+``rejected`` at submission one per message, with ``recipients``.  ``probe`` is one per outcome.
 """
 
 from __future__ import annotations

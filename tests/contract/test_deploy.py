@@ -49,6 +49,7 @@ def listeners() -> dict[str, Listener]:
         "cpanel": given.cpanel,
         "nodes": given.nodes,
         "log-remote": given.log_remote,
+        "probe": given.probe,
         "worker": given.metrics,
     } | {row.process: section for row in SINKS if (section := row.section(given)) is not None}
 

@@ -104,6 +104,12 @@ def test_a_failure_says_in_which_phase_and_why() -> None:
     assert made.keys().isdisjoint({"direction", "user", "bounce_class", "later", "phases_ms"})
 
 
+def test_a_clock_that_was_set_back_loses_the_time_and_not_the_outcome() -> None:
+    made = event_of(OUTCOME | {"outcome": "late", "roundtrip_ms": -3_600_000.0})
+    assert made["outcome"] == "late"
+    assert "delivery_time_ms" not in made
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [

@@ -13,7 +13,8 @@ NAME: Final = ".env"
 _MOST_BYTES: Final = 1 << 20
 _LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z", re.ASCII)
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}", re.ASCII)
-_COMMENT: Final = re.compile(r"\s#.*\Z")
+_COMMENT: Final = re.compile(r"\s+#.*\Z")
+_QUOTED: Final = re.compile(r"""(?:'([^']*)'|"((?:[^"\\]|\\.)*)")\s*(?:#.*)?\Z""")
 _ESCAPES: Final = {r"\n": "\n", r"\t": "\t", r"\"": '"', r"\\": "\\", r"\$": "$"}
 _ESCAPE: Final = re.compile(r"\\[nt\"\\$]")
 
@@ -50,11 +51,12 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _unquoted(text: str) -> str:
-    if len(text) > 1 and text[0] == text[-1] == "'":
-        return text[1:-1]
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        return _ESCAPE.sub(lambda match: _ESCAPES[match[0]], text[1:-1])
-    return "" if text.startswith("#") else _COMMENT.sub("", text)
+    match = _QUOTED.match(text)
+    if match is None:
+        return "" if text.startswith("#") else _COMMENT.sub("", text)
+    if match[1] is not None:
+        return match[1]
+    return _ESCAPE.sub(lambda escape: _ESCAPES[escape[0]], match[2])
 
 
 class Expansion:
