@@ -159,6 +159,15 @@ def test_a_password_never_goes_where_tls_comes_first_or_is_missing(tls: bool) ->
     assert leg.failure.error_class is ErrorClass.TLS
 
 
+@pytest.mark.parametrize(
+    "idle", ["+ idling", "* 1 EXISTS\r\n+ idling\r\n* 2 EXISTS", "TAG NO not today", "TAG BAD what"]
+)
+def test_idle_that_is_refused_or_answered_late_is_no_failure(idle: str) -> None:
+    leg = receive(rude_mail.imap(capability="IMAP4rev1 IDLE", idle=idle), timeout_s=0.6)
+    assert (leg.failure.phase, leg.failure.error_class) == (Phase.FOUND, ErrorClass.NOT_FOUND)
+    assert not leg.course.earlier
+
+
 @in_a_loop
 async def test_servers_that_hang_delay_nobody() -> None:
     """With as many threads as there are routes, those that hang leave the others alone."""
