@@ -56,7 +56,9 @@ def _check_key(given: Settings) -> None:
     path = given.data_dir / FILE_NAME
     if given.privacy.hash_key is None and not path.exists():
         raise ConfigError(
-            [f"there is no privacy.hash_key and no {path}: expected the key that producers hash with"]
+            [
+                f"there is no privacy.hash_key and no {path}: expected the key that producers hash with"
+            ]
         )
 
 
