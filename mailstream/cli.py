@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from mailstream.commands import (
+    backfill,
     broker,
     classify,
     configuration,
@@ -39,6 +40,7 @@ COMMANDS: Final = (
     tail.tail,
     dead.dead,
     replay.replay,
+    backfill.backfill,
     sink.sink,
     forget.forget,
     classify.classify,

@@ -112,7 +112,7 @@ def replay(
     target = _target(given, bootstrap, topic, to_file, to_prefix, f"{within} {where}")
     full_name = given.topics.names.of(topic)
     one = Replay(topic=full_name, within=within, wanted=wanted, speed=speed)
-    with _progress() as progress:
+    with shown_progress() as progress:
         replayed = asyncio.run(
             one.run(
                 given, bootstrap, target if yes else None, clock=SystemClock(), progress=progress
@@ -185,7 +185,7 @@ def _told(replayed: Replayed, within: Range, *, yes: bool) -> Iterator[str]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Replayed], None]]:
+def shown_progress() -> Iterator[Callable[[Replayed], None]]:
     """Yield what shows how far a replay is, on a terminal."""
     from rich.console import Console
     from rich.progress import Progress, TimeElapsedColumn
