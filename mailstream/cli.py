@@ -13,7 +13,16 @@ from typing import Final, NoReturn
 
 import click
 
-from mailstream.commands import broker, classify, configuration, dead, replay, running, tail
+from mailstream.commands import (
+    broker,
+    classify,
+    configuration,
+    dead,
+    replay,
+    running,
+    tail,
+    view,
+)
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
 
@@ -25,6 +34,7 @@ COMMANDS: Final = (
     running.worker,
     running.produce,
     tail.tail,
+    view.view,
     dead.dead,
     replay.replay,
     classify.classify,

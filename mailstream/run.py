@@ -1,7 +1,7 @@
 """``mailstream run``: everything in the configuration on one machine, until Ctrl-C.
 
-Start: lock, leftovers of an earlier run, ports, broker, topics, then workers and producers together.
-Stop: producers first (they write what they took), then the workers (they commit), the broker last.
+Start: lock, leftovers of an earlier run, ports, broker, topics, then workers, producers and view together.
+Stop: producers and view first (they write what they took), then the workers (they commit), the broker last.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from producers.registry import configured
 
 NAME: Final = "run"
 INGEST: Final = "ingest"
+VIEW: Final = "view"
 STATUS_S: Final = 5.0
 SURFACE_S: Final = 1.0
 DISK_S: Final = 60.0
@@ -143,14 +144,16 @@ class _Installation:
         self._broker = broker.Broker(settings, self._supervisor, console, inherited)
         self._probe = watch.Probe(settings)
         self._listens = worker_addresses(settings, workers)
-        self._producers = tuple(producer.name for producer in configured(settings))
+        self._services = {one.name: ("produce", one.name) for one in configured(settings)}
+        if settings.view is not None:
+            self._services[VIEW] = (VIEW,)
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
         self._hurried = False
         self._announced: Address | None = None
 
     async def start(self) -> bool:
-        """Start everything; return when the producers and all workers are ready."""
+        """Start everything; return when all services and workers are ready."""
         begun = time.monotonic()
         settings, console = self._settings, self._console
         console.say(f"mailstream {version('mailstream')} is starting")
@@ -163,13 +166,15 @@ class _Installation:
         for name, listen in self._listens.items():
             place = ("--name", name, "--listen", str(listen))
             self._supervisor.start(Part.of_program(name, "worker", *self._arguments, *place))
-        for name in self._producers:
-            self._supervisor.start(Part.of_program(name, "produce", name, *self._arguments))
+        for name, command in self._services.items():
+            self._supervisor.start(Part.of_program(name, *command, *self._arguments))
         await self._until_ready()
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))
-        for name in self._producers:
-            if name != INGEST:
+        for name in self._services:
+            if name == VIEW:
+                console.fact(name, self._probe.producer_url(name, addresses[name]))
+            elif name != INGEST:
                 console.fact(name, f"{addresses[name]} (/metrics, /health)")
         for name in self._listens:
             if name in addresses:
@@ -210,12 +215,12 @@ class _Installation:
         begun = self._supervisor.has_parts or self._broker.begun
         self._console.status("")
         if begun:
-            names = ", ".join(self._producers)
+            names = ", ".join(self._services)
             self._console.say(
                 f"stopping {names}, then the workers, then Kafka; Ctrl-C again hurries"
             )
         withdraw(self._settings.data_dir, NAME)
-        await self._supervisor.stop(self._producers)
+        await self._supervisor.stop(self._services)
         await self._supervisor.stop(self._listens)
         await self._broker.stop()
         await self._probe.close()
@@ -234,10 +239,10 @@ class _Installation:
 
     async def _until_ready(self) -> None:
         told = time.monotonic()
-        waiting = {*self._producers, *self._listens}
+        waiting = {*self._services, *self._listens}
         # a worker beyond the number of partitions has none, and stands by
         standing_by = max(0, len(self._listens) - self._settings.topics.partitions)
-        while not waiting.isdisjoint(self._producers) or len(waiting) > standing_by:
+        while not waiting.isdisjoint(self._services) or len(waiting) > standing_by:
             if self._supervisor.refused.done():
                 raise ConfigError([self._supervisor.refused.result()])
             addresses = self._addresses()
@@ -253,15 +258,14 @@ class _Installation:
     async def _is_ready(self, name: str, address: Address) -> bool:
         if name == INGEST:
             return await self._probe.ingest_is_ready(address)
-        return name in self._producers or await self._probe.worker_is_ready(address)
+        return name in self._services or await self._probe.worker_is_ready(address)
 
     def _addresses(self) -> dict[str, Address]:
         """Return where the present process of each part listens."""
         return {
             name: found.address
             for name, found in announced(self._settings.data_dir).items()
-            if name in (*self._producers, *self._listens)
-            and found.pid == self._supervisor.pid(name)
+            if name in (*self._services, *self._listens) and found.pid == self._supervisor.pid(name)
         }
 
     def _announce(self, ingest: Address) -> None:

@@ -28,6 +28,7 @@ from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
+from pipeline.kit.settings_view import ViewSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -278,6 +279,9 @@ class Settings(Section):
     wildduck: WildDuckSettings = WildDuckSettings()
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
+    view: ViewSettings | None = Field(
+        default=ViewSettings(), description="The query API and the web page; null: off."
+    )
     cpanel: CpanelSettings = CpanelSettings()
     privacy: PrivacySettings = PrivacySettings()
     expected_origins: Items[Name] = Field(
