@@ -72,8 +72,20 @@ class Answers:
         return self._answer(windows=windows, dimensions=dimensions)
 
     def nodes(self) -> dict[str, Any]:
-        """Return every node that was heard of."""
-        return self._answer(nodes=self._nodes.shown(self._board.now_ms))
+        """Return every node that was heard of, and what events come from."""
+        now_ms = self._board.now_ms
+        sources = [
+            {
+                "source": source,
+                "origin": origin,
+                "events": held.events,
+                "last_received": held.received_ms / 1000,
+                "last_event": held.event_ms / 1000,
+                "silent_s": max(0, now_ms - held.received_ms) / 1000,
+            }
+            for (source, origin), held in self._recent.sources()
+        ]
+        return self._answer(nodes=self._nodes.shown(now_ms), sources=sources)
 
     def alerts(self) -> dict[str, Any]:
         """Return the newest alerts."""

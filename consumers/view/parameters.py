@@ -19,6 +19,7 @@ MAX_TOP: Final = 1_000
 MAX_TEXT: Final = 512
 _LABELS: Final = tuple(dict.fromkeys(label for family in FAMILIES for label in family.labels))
 _TIME: Final = r"\d{1,10}(\.\d{1,6})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)"
+_TEXT: Final = r"[^\x00-\x1f\x7f]+"
 _DOMAIN: Final = r"[^\s/\\?#\x00-\x1f\x7f]{1,255}"
 
 
@@ -54,8 +55,8 @@ class Parameter:
                 raise self._refusal(f"expected a whole number of {low} to {high}")
         if self.pattern is not None and re.fullmatch(self.pattern, text) is None:
             raise self._refusal("the value has another form than is expected")
-        if not 0 < len(text) <= MAX_TEXT or not text.isprintable():
-            raise self._refusal(f"expected 1 to {MAX_TEXT} printable characters")
+        if not 0 < len(text) <= MAX_TEXT:
+            raise self._refusal(f"expected 1 to {MAX_TEXT} characters")
         return text
 
     def schema(self) -> dict[str, Any]:
@@ -136,8 +137,8 @@ def routes(windows: Sequence[str]) -> tuple[Route, ...]:
         Route(
             "/api/v1/nodes",
             "nodes",
-            "Nodes: heartbeats of their senders, and the newest observations.",
-            (*told, "nodes"),
+            "Nodes: heartbeats of their senders, and the newest observations; sources of events.",
+            (*told, "nodes", "sources"),
         ),
         Route(
             "/api/v1/top",
@@ -159,7 +160,12 @@ def routes(windows: Sequence[str]) -> tuple[Route, ...]:
             (*told, "dimension", "key", "step_s", "times", "events"),
             (
                 dimension,
-                Parameter("key", "Once for each field of the key; absent: all.", repeated=True),
+                Parameter(
+                    "key",
+                    "Once for each field of the key; absent: all.",
+                    pattern=_TEXT,
+                    repeated=True,
+                ),
                 Parameter("from", f"First moment, {moment}; absent: the oldest.", pattern=_TIME),
                 Parameter("to", f"Last moment, {moment}; absent: now.", pattern=_TIME),
             ),

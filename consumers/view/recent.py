@@ -26,6 +26,7 @@ MAX_TIMES: Final = 200
 """Newest delivery times remembered per recipient domain."""
 MAX_WAITING: Final = 100_000
 """Deferred deliveries remembered."""
+MAX_SOURCES: Final = 1_000
 MAX_LIVE: Final = 500
 """Newest events kept for those who look."""
 _ENDINGS: Final = frozenset({"delivered", "bounced", "expired", "rejected"})
@@ -94,6 +95,18 @@ class Domain:
         return ordered[ceil(len(ordered) * percent / 100) - 1]
 
 
+@dataclass(slots=True)
+class Source:
+    """What one origin sent."""
+
+    events: int = 0
+    """Since the view was started."""
+    received_ms: int = 0
+    """When its newest event was received."""
+    event_ms: int = 0
+    """When its newest event happened."""
+
+
 class Live(NamedTuple):
     """One of the newest events."""
 
@@ -111,6 +124,7 @@ class Recent:
         self._domains: Lru[str, Domain] = Lru(MAX_DOMAINS)
         self._waiting: Lru[tuple[str, str], str] = Lru(MAX_WAITING)
         self._nodes: Lru[str, str] = Lru(MAX_WAITING)
+        self._sources: Lru[tuple[str, str], Source] = Lru(MAX_SOURCES)
         self._live: deque[Live] = deque(maxlen=MAX_LIVE)
         self.events = 0
         """Events taken since the start."""
@@ -121,8 +135,10 @@ class Recent:
         self._live.append(Live(self.events, event))
         try:
             event_ms = epoch_ms(event.timestamp or "")
+            received_ms = epoch_ms(event.received or "")
         except RecordError:
             return
+        self._count(event, event_ms, received_ms)
         for name in DETAILED:
             key = _key_of(event, FAMILY[name])
             if key is not None:
@@ -145,9 +161,21 @@ class Recent:
         """Return the MTA node that a queue id was last heard of from."""
         return self._nodes.get(queue_id)
 
+    def sources(self) -> list[tuple[tuple[str, str], Source]]:
+        """Return what sends, by source and origin."""
+        return sorted(self._sources.items(), key=lambda one: one[0])
+
     def live(self, after: int) -> Sequence[Live]:
         """Return the newest events with a number above *after*, oldest first."""
         return list(_after(self._live, after))
+
+    def _count(self, event: MailEvent, event_ms: int, received_ms: int) -> None:
+        origin = event.source or "", event.origin or ""
+        source = self._sources.get(origin) or Source()
+        source.events += 1
+        source.received_ms = max(source.received_ms, received_ms)
+        source.event_ms = max(source.event_ms, event_ms)
+        self._sources.put(origin, source)
 
     def _note(self, details: Lru[str, Detail], key: str, event: MailEvent, event_ms: int) -> None:
         detail = details.get(key) or Detail(event_ms, event_ms)

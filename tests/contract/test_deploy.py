@@ -42,6 +42,7 @@ def listeners() -> dict[str, Listener]:
     given = settings()
     assert given.nodes is not None
     assert given.log_remote is not None
+    assert given.view is not None
     return {
         "ingest": given.ingest,
         "gelf": given.gelf,
@@ -49,13 +50,14 @@ def listeners() -> dict[str, Listener]:
         "nodes": given.nodes,
         "log-remote": given.log_remote,
         "worker": given.metrics,
+        "view": given.view,
     }
 
 
-def test_the_services_are_kafka_prometheus_the_worker_and_every_producer() -> None:
+def test_the_services_are_kafka_prometheus_worker_view_and_every_producer() -> None:
     producers = {producer.name for producer in PRODUCERS}
-    assert set(LASTING) == {"kafka", "worker", "prometheus", *producers}
-    assert set(listeners()) == {"worker", *producers} < set(OURS)
+    assert set(LASTING) == {"kafka", "worker", "view", "prometheus", *producers}
+    assert set(listeners()) == {"worker", "view", *producers} < set(OURS)
 
 
 def test_what_needs_more_configuration_is_in_a_profile() -> None:
@@ -227,5 +229,6 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
         for target in source["targets"]
     }
     defaults = Settings()
-    services = defaults.ingest, defaults.metrics, defaults.gelf
+    assert defaults.view is not None
+    services = defaults.ingest, defaults.metrics, defaults.gelf, defaults.view
     assert targets == {str(service.listen) for service in services}

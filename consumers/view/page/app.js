@@ -130,7 +130,7 @@ async function update() {
     panel(at('providers'), () => showGroup(at('providers'), 'ip_provider', 'provider', 'No mail to any provider.')),
     panel(at('classes'), () => showGroup(at('classes'), 'failure', 'bounce_class', 'No failures.')),
     panel(at('routes-table'), showRoutes),
-    panel(at('nodes-table'), async () => panels.nodes(at('nodes-table'), await ask('nodes'))),
+    panel(at('nodes-table'), async () => panels.nodes(at('nodes-table'), at('sources-table'), await ask('nodes'))),
     panel(at('alerts-list'), async () => panels.alerts(at('alerts-list'), await ask('alerts'))),
     panel(at('detail-body'), showDetail),
   ]);

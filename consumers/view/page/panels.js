@@ -2,6 +2,9 @@
 
 import { clock, element, number } from './chart.js';
 
+/** A source that is silent for longer is marked. */
+const QUIET_S = 300;
+
 export function note(box, kind, text) {
   box.replaceChildren(element('p', { class: kind }, text));
 }
@@ -46,7 +49,7 @@ export function top(box, answer, open) {
     const button = element('button', { type: 'button' }, values[0]);
     button.addEventListener('click', () => open(answer.dimension, values));
     const counts = types.map((type) => number(row.events[type] ?? 0));
-    const reply = element('td', { class: 'reply' }, text(row.last_reply));
+    const reply = element('td', { class: 'reply' }, element('span', { title: row.last_reply }, text(row.last_reply)));
     return [button, ...values.slice(1), ...counts, since(row.first_seen), since(row.last_seen), reply];
   });
   // The focus stays where it was: the table is made anew with every update.
@@ -73,7 +76,21 @@ function health(alive) {
   return element('td', { class: alive ? 'alive' : 'silent' }, alive ? '✓ alive' : '✗ silent');
 }
 
-export function nodes(box, answer) {
+function sources(box, answer) {
+  if (answer.sources.length === 0) {
+    note(box, 'empty', 'No events have been read yet.');
+    return;
+  }
+  const rows = answer.sources.map((one) => [
+    one.source, one.origin, number(one.events), clock(one.last_event), clock(one.last_received),
+    element('td', { class: one.silent_s > QUIET_S ? 'silent' : 'alive' },
+      one.silent_s > QUIET_S ? `✗ quiet for ${Math.round(one.silent_s / 60)} min` : '✓ sending')]);
+  const columns = ['source', 'origin', '#events since start', 'newest event', 'last received', 'health'];
+  box.replaceChildren(table('What events come from', columns, rows));
+}
+
+export function nodes(box, sourcesBox, answer) {
+  sources(sourcesBox, answer);
   if (answer.nodes.length === 0) {
     note(box, 'empty', 'No node has been heard of: plugins and node agents tell of themselves.');
     return;
@@ -111,7 +128,7 @@ export function live(box, events) {
     text(event.timestamp).slice(11, 19),
     element('td', { class: `type type-${event.event_type}` }, text(event.event_type)),
     text(event.user ?? event.from_address), text(event.to_domain), text(event.sending_ip ?? event.client_ip),
-    text(event.bounce_class), element('td', { class: 'reply' }, text(event.response_message ?? event.outcome))]);
+    text(event.bounce_class), element('td', { class: 'reply' }, element('span', {}, text(event.response_message ?? event.outcome)))]);
   box.replaceChildren(table('Newest first', ['time', 'type', 'sender', 'to', 'ip', 'class', 'reply'], rows));
 }
 
