@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -143,7 +143,9 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) 
     messages = Messages(settings.zonemta.nodes if settings.zonemta else (), rules)
     live = LiveEvents(recent, clock)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Own(board, folding, recent, nodes, alerts, live))
+    registry.register(
+        _Own(lambda: own_metrics(board, folding, recent, nodes, alerts, live.readers))
+    )
     for known in (ProcessCollector, PlatformCollector, GCCollector):
         known(registry=registry)
     answers = Answers(board, recent, nodes, alerts, lambda: folding.complete)
@@ -181,48 +183,36 @@ def _nodes(nodes: Nodes) -> Take:
 class _Own(Collector):
     """What the view says about itself."""
 
-    def __init__(
-        self,
-        board: Board,
-        folding: Folding,
-        recent: Recent,
-        nodes: Nodes,
-        alerts: Alerts,
-        live: LiveEvents,
-    ) -> None:
-        self._board = board
-        self._folding = folding
-        self._recent = recent
-        self._unusable: Mapping[str, Nodes | Alerts] = {"raw.node": nodes, ALERTS: alerts}
-        self._live = live
+    def __init__(self, told: Callable[[], Iterable[Metric]]) -> None:
+        self._told = told
 
     def collect(self) -> Iterable[Metric]:
         """Return the metrics."""
-        partitions = self._board.partitions
-        for name, text, value in (
-            (
-                "complete",
-                "1 if the windows hold everything up to 30 s ago.",
-                self._folding.complete,
-            ),
-            ("partitions", "Partitions of the deltas that are folded.", sum(partitions.values())),
-            ("partitions_stopped", "Partitions that cannot be read.", len(self._folding.stopped)),
-            ("live_readers", "Readers of the live events.", self._live.readers),
-        ):
-            yield GaugeMetricFamily(f"mailstream_view_{name}", text, value=float(value))
-        for name, text, count in self._counts():
-            yield CounterMetricFamily(f"mailstream_view_{name}_total", text, value=count)
-        unusable = CounterMetricFamily(
-            "mailstream_view_unusable_records_total",
-            "Records that the view could not read.",
-            labels=("topic",),
-        )
-        for topic, memory in self._unusable.items():
-            unusable.add_metric((topic,), memory.unusable)
-        yield unusable
+        return self._told()
 
-    def _counts(self) -> Sequence[tuple[str, str, float]]:
-        return (
-            ("frames", "Frames of deltas folded since the start.", self._folding.frames),
-            ("events", "Events read since the start.", self._recent.events),
-        )
+
+def own_metrics(
+    board: Board, folding: Folding, recent: Recent, nodes: Nodes, alerts: Alerts, readers: int
+) -> Iterator[Metric]:
+    """Yield what the view says about itself."""
+    folded = sum(board.partitions.values())
+    for name, text, value in (
+        ("complete", "1 if the windows hold everything up to 30 s ago.", int(folding.complete)),
+        ("partitions", "Partitions of the deltas that are folded.", folded),
+        ("partitions_stopped", "Partitions that cannot be read.", len(folding.stopped)),
+        ("live_readers", "Readers of the live events.", readers),
+    ):
+        yield GaugeMetricFamily(f"mailstream_view_{name}", text, value=value)
+    for name, text, count in (
+        ("frames", "Frames of deltas folded since the start.", folding.frames),
+        ("events", "Events read since the start.", recent.events),
+    ):
+        yield CounterMetricFamily(f"mailstream_view_{name}_total", text, value=count)
+    unusable = CounterMetricFamily(
+        "mailstream_view_unusable_records_total",
+        "Records that the view could not read.",
+        labels=("topic",),
+    )
+    unusable.add_metric(("raw.node",), nodes.unusable)
+    unusable.add_metric((ALERTS,), alerts.unusable)
+    yield unusable

@@ -13,60 +13,18 @@ import httpx
 import pytest
 
 from mailstream.ports import free_port
-from pipeline.core.families import FAMILIES
 from pipeline.core.timestamp import rfc3339
 from tests.kit.flow import flow
-from tests.kit.oracle import HOUR, MINUTE, Recount, Series
+from tests.kit.oracle import HOUR, MINUTE, Recount
 from tests.kit.processes import mailstream, wait_until
 from tests.kit.stand import Stand, now_ms
 from tests.kit.traffic import CLASSES
-from tests.kit.view import ANY_VIEW, KEY, View, viewed
+from tests.kit.view import ANY_VIEW, KEY, View, viewed, wait_until_equal
 
 pytestmark = pytest.mark.integration
 
-WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
 SHOWN_S = 60.0
 BATCH = "/api/v1/email-events/batch"
-
-
-def differing(view: View, recount: Recount) -> list[str]:
-    """Return every number of the view that the recount contradicts."""
-    wrong = []
-    for family in FAMILIES:
-        export = next((one for one in family.exports if one.by_event_type), None)
-        if export is None:
-            continue
-        for window, length in WINDOWS.items():
-            answer = view.ask("top", dimension=family.name, window=window, n=1000)
-            assert answer["complete"], answer
-            shown = {
-                Series(export.metric, (*row["key"].values(), event_type)): count
-                for row in answer["top"]
-                for event_type, count in row["events"].items()
-            }
-            at_ms = round(answer["at"] * 1000)
-            expected = {
-                series: count
-                for (_, series), count in recount.at(at_ms, {window: length}).items()
-                if series.metric == export.metric
-            }
-            if shown != expected:
-                some = dict(list(shown.items() ^ expected.items())[:5])
-                wrong.append(f"{family.name} {window}: {len(shown)} of {len(expected)}, {some}")
-    return wrong
-
-
-def wait_until_equal(view: View, recount: Recount) -> None:
-    wrong = ["nothing was shown"]
-
-    def equal() -> bool:
-        wrong[:] = differing(view, recount)
-        return not wrong
-
-    try:
-        wait_until(equal, "the view equals the recount", within_s=SHOWN_S, every_s=0.5)
-    except TimeoutError as exc:
-        raise AssertionError("\n".join([str(exc), *wrong, view.said()])) from exc
 
 
 def test_all_partitions_are_folded_and_a_kill_changes_no_number(

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from pipeline.core.families import FAMILIES
+from tests.kit.oracle import HOUR, MINUTE, Recount, Series
 from tests.kit.processes import START_S, Service, mailstream, wait_until
 from tests.kit.stand import Stand, stand
 
 KEY = "view-key"
+SHOWN_S = 60.0
+WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
 ANY_VIEW = {"listen": "127.0.0.1:0", "api_key": KEY}
 
 
@@ -55,3 +59,48 @@ def viewed(broker: str, folder: Path, **sections: Any) -> Iterator[tuple[Stand, 
             yield st, view
         finally:
             view.end()
+
+
+def differing(view: View, recount: Recount) -> list[str]:
+    """Return every number of the view that the recount contradicts."""
+    wrong = []
+    for family in FAMILIES:
+        export = next((one for one in family.exports if one.by_event_type), None)
+        if export is None:
+            continue
+        for window, length in WINDOWS.items():
+            answer = view.ask("top", dimension=family.name, window=window, n=1000)
+            assert answer["complete"], answer
+            shown = {
+                Series(export.metric, (*row["key"].values(), event_type)): count
+                for row in answer["top"]
+                for event_type, count in row["events"].items()
+            }
+            at_ms = round(answer["at"] * 1000)
+            expected = {
+                series: count
+                for (_, series), count in recount.at(at_ms, {window: length}).items()
+                if series.metric == export.metric
+            }
+            if shown != expected:
+                some = dict(list(shown.items() ^ expected.items())[:5])
+                wrong.append(f"{family.name} {window}: {len(shown)} of {len(expected)}, {some}")
+    return wrong
+
+
+def wait_until_equal(view: View, recount: Recount) -> None:
+    """Wait until the view contradicts the recount in no number.
+
+    Raises:
+        AssertionError: It does not in time; it names some that differ.
+    """
+    wrong = ["nothing was shown"]
+
+    def equal() -> bool:
+        wrong[:] = differing(view, recount)
+        return not wrong
+
+    try:
+        wait_until(equal, "the view equals the recount", within_s=SHOWN_S, every_s=0.5)
+    except TimeoutError as exc:
+        raise AssertionError("\n".join([str(exc), *wrong, view.said()])) from exc
