@@ -144,7 +144,9 @@ class _Installation:
         self._broker = broker.Broker(settings, self._supervisor, console, inherited)
         self._probe = watch.Probe(settings)
         self._listens = worker_addresses(settings, workers)
-        self._services = {one.name: ("produce", one.name) for one in configured(settings)}
+        self._services: dict[str, tuple[str, ...]] = {
+            one.name: ("produce", one.name) for one in configured(settings)
+        }
         if settings.view is not None:
             self._services[VIEW] = (VIEW,)
         self._arguments = () if config is None else ("--config", str(config.absolute()))

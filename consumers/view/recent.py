@@ -10,11 +10,12 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from operator import attrgetter
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from pipeline.core.errors import RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILY, KEY_SEPARATOR, LOGIN_TYPES, Family, Mail
+from pipeline.core.families import FAMILY, KEY_SEPARATOR, LOGIN_TYPES, MAIL_TYPES, Mail
 from pipeline.core.timestamp import epoch_ms
 
 DETAILED: Final = ("user", "ip", "domain", "destination", "client_ip")
@@ -121,6 +122,11 @@ class Recent:
     def __init__(self) -> None:
         """Remember nothing yet."""
         self._details: dict[str, Lru[str, Detail]] = {name: Lru(MAX_KEYS) for name in DETAILED}
+        self._readers = [
+            (details, attrgetter(*FAMILY[name].fields), FAMILY[name].mail is Mail.CUSTOMER)
+            for name, details in self._details.items()
+        ]
+        """Of each dimension: where details go, what reads the values of a key, and of which mail."""
         self._domains: Lru[str, Domain] = Lru(MAX_DOMAINS)
         self._waiting: Lru[tuple[str, str], str] = Lru(MAX_WAITING)
         self._nodes: Lru[str, str] = Lru(MAX_WAITING)
@@ -139,11 +145,13 @@ class Recent:
         except RecordError:
             return
         self._count(event, event_ms, received_ms)
-        for name in DETAILED:
-            key = _key_of(event, FAMILY[name])
-            if key is not None:
-                self._note(self._details[name], key, event, event_ms)
-        if is_customer(event) and event.to_domain:
+        customer = is_customer(event)
+        if event.event_type in MAIL_TYPES and not event.late:
+            for details, values, of_customers in self._readers:
+                key = _key(values(event)) if customer or not of_customers else None
+                if key is not None:
+                    _note(details, key, event, event_ms)
+        if customer and event.to_domain:
             self._deliver(event, event.to_domain, event_ms)
         if event.queue_id and event.mta_node:
             self._nodes.put(event.queue_id, event.mta_node)
@@ -176,16 +184,6 @@ class Recent:
         source.received_ms = max(source.received_ms, received_ms)
         source.event_ms = max(source.event_ms, event_ms)
         self._sources.put(origin, source)
-
-    def _note(self, details: Lru[str, Detail], key: str, event: MailEvent, event_ms: int) -> None:
-        detail = details.get(key) or Detail(event_ms, event_ms)
-        detail.first_ms = min(detail.first_ms, event_ms)
-        detail.last_ms = max(detail.last_ms, event_ms)
-        reply = event.response_message or event.error_message
-        failed = event.event_type not in {"delivered", "sent", "received"}
-        if reply and failed and event_ms >= detail.reply_ms:
-            detail.reply, detail.reply_ms = reply, event_ms
-        details.put(key, detail)
 
     def _deliver(self, event: MailEvent, name: str, event_ms: int) -> None:
         domain = self._domains.get(name) or Domain()
@@ -220,13 +218,23 @@ def is_customer(event: MailEvent) -> bool:
     return mail and event.direction == "outbound" and not event.is_dsn and not event.is_probe
 
 
-def _key_of(event: MailEvent, family: Family) -> str | None:
-    if event.event_type not in family.event_types or event.late:
-        return None
-    if family.mail is Mail.CUSTOMER and not is_customer(event):
-        return None
-    values = [getattr(event, name) or family.defaults.get(name) or "" for name in family.fields]
-    return KEY_SEPARATOR.join(values) if all(values) else None
+def _note(details: Lru[str, Detail], key: str, event: MailEvent, event_ms: int) -> None:
+    detail = details.get(key) or Detail(event_ms, event_ms)
+    detail.first_ms = min(detail.first_ms, event_ms)
+    detail.last_ms = max(detail.last_ms, event_ms)
+    reply = event.response_message or event.error_message
+    failed = event.event_type not in {"delivered", "sent", "received"}
+    if reply and failed and event_ms >= detail.reply_ms:
+        detail.reply, detail.reply_ms = reply, event_ms
+    details.put(key, detail)
+
+
+def _key(values: str | tuple[str | None, ...] | None) -> str | None:
+    """Return the joined key of one or more values, or None if one is absent."""
+    if isinstance(values, tuple):
+        present = [value for value in values if value]
+        return KEY_SEPARATOR.join(present) if len(present) == len(values) else None
+    return values or None
 
 
 def _after(live: deque[Live], number: int) -> Iterator[Live]:

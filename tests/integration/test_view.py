@@ -75,7 +75,7 @@ def shown(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
             "mta_node": "mta1",
             "mx_host": "mx.example.net",
         }
-        replies = [
+        replies: list[dict[str, Any]] = [
             {"event_type": "delivered", "delivery_time_ms": 900},
             {
                 "event_type": "deferred",

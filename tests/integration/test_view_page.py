@@ -55,6 +55,11 @@ def served(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     with viewed(broker, tmp_path_factory.mktemp("page"), view=section) as (st, view):
         st.worker()
         write(st, [event(f"user{number}@example.com") for number in range(USERS)])
+        wait_until(
+            lambda: view.value("mailstream_view_events_total") == USERS,
+            "the events of all users are read",
+            within_s=SHOWN_S,
+        )
         refused = {"event_type": "bounced", "response_message": f"550 5.7.1 {HOSTILE}"}
         post(st, event(), event(**refused), event(f'"{HOSTILE[:20]}"@example.com', **refused))
         wait_until(
@@ -122,7 +127,7 @@ def test_numbers_and_live_events_follow_what_comes(served: tuple[Stand, View], o
     post(served[0], *[event("late@example.com") for _ in range(7)])
     opened.wait_for_text("#live-table", "late@example.com")
     wait_until(
-        lambda: opened.page.wait_for_timeout(100) or figure(opened, "delivered") == before + 7,
+        lambda: figure(opened, "delivered") == before + 7,
         "the figure has grown",
         within_s=SHOWN_S,
     )

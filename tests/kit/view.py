@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from pipeline.core.families import FAMILIES
 from tests.kit.oracle import HOUR, MINUTE, Recount, Series
 from tests.kit.processes import START_S, Service, mailstream, wait_until
+from tests.kit.scrape import Page
 from tests.kit.stand import Stand, stand
 
 KEY = "view-key"
@@ -37,6 +38,11 @@ class View(Service):
         assert answer is not None, self.said()
         assert answer[0] == 200, answer
         return json.loads(answer[1])
+
+    def value(self, metric: str) -> float:
+        """Return one of its own numbers, which has no labels."""
+        answer = self.get("/metrics")
+        return Page([answer[1] if answer is not None else ""]).total(metric)
 
     def start_and_listen(self) -> None:
         """Start it and wait until it answers; Kafka may be away."""

@@ -81,6 +81,7 @@ export function draw(box, series) {
   }
   const sums = series.times.map((_, place) => names.reduce((sum, name) => sum + series.events[name][place], 0));
   const legend = element('ul', { class: 'legend', 'aria-label': 'Events in this time' });
+  legend.append(element('li', {}, `Last ${Math.round((series.times.length * series.step_s) / 60)} minutes:`));
   for (const name of names) {
     const total = series.events[name].reduce((sum, value) => sum + value, 0);
     legend.append(element('li', {}, element('span', { class: `swatch fill-${name}` }), `${name} ${number(total)}`));

@@ -27,8 +27,7 @@ const since = (seconds) => (seconds === null ? '' : clock(seconds));
 export function figures(box, window, totals) {
   const parts = Object.entries(totals).map(([name, value]) => (
     element('span', {}, element('b', {}, number(value)), ` ${name}`)));
-  box.replaceChildren(...parts);
-  if (parts.length === 0) box.append(`No mail in the last ${window}.`);
+  box.replaceChildren(parts.length === 0 ? `No mail in the last ${window}.` : `Last ${window}:`, ...parts);
   const done = totals.delivered ?? 0;
   const bounced = totals.bounced ?? 0;
   if (done + bounced > 0) {
