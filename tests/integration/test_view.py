@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from mailstream.ports import free_port
 from pipeline.core.timestamp import rfc3339
@@ -260,6 +262,36 @@ def test_without_kafka_it_answers_what_it_knows_and_says_that_it_is_not_complete
         assert view.stop() == 0
     finally:
         view.end()
+
+
+def test_what_is_no_frame_stops_its_partition_alone_and_is_told(
+    broker: str, tmp_path: Path
+) -> None:
+    with viewed(broker, tmp_path) as (st, view):
+        asyncio.run(append(st, "deltas", b"no frame", partition=2))
+        asyncio.run(append(st, "raw.node", b"no heartbeat", partition=0))
+        wait_until(lambda: not view.answers("/health"), "it tells", within_s=SHOWN_S)
+        answer = view.get("/health")
+        assert answer is not None
+        (reason,) = json.loads(answer[1])["detail"]
+        assert reason.startswith(f"{st.topic('deltas')} 2 stopped: not a delta frame: ")
+        assert view.value("mailstream_view_partitions_stopped") == 1
+        assert view.value("mailstream_view_partitions") == 3
+        wait_until(
+            lambda: view.value("mailstream_view_unusable_records_total") == 1,
+            "the other is counted",
+            within_s=SHOWN_S,
+        )
+        assert view.ask("top", dimension="user")["complete"] is False
+
+
+async def append(st: Stand, topic: str, value: bytes, partition: int) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=st.bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait(st.topic(topic), value, partition=partition)
+    finally:
+        await producer.stop()
 
 
 @pytest.mark.parametrize(
