@@ -74,6 +74,11 @@ $(TOOLS)/.postgres: .ci/get-postgres .ci/get-debian
 	@.ci/get-postgres $(TOOLS)
 	@touch $@
 
+$(TOOLS)/.chromium: .ci/get-chromium
+	@mkdir -p $(TOOLS)
+	@.ci/get-chromium
+	@touch $@
+
 MTAS := .cache/mtas
 PINS := $(wildcard tests/kit/mtas/*/package-lock.json tests/kit/mtas/*/go.sum)
 $(MTAS)/.made: .ci/get-mtas .ci/get-debian $(PINS)
@@ -111,7 +116,7 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/python -m pytest -q -m 'not ($(SUITES))' $(ARGS)
 
 .PHONY: test
-test: check $(TOOLS)/.redis $(TOOLS)/.mail $(TOOLS)/.postgres $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
+test: check $(TOOLS)/.redis $(TOOLS)/.mail $(TOOLS)/.postgres $(TOOLS)/.chromium $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: format

@@ -25,6 +25,7 @@ from mailstream.commands import (
     running,
     sink,
     tail,
+    view,
 )
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
@@ -38,6 +39,7 @@ COMMANDS: Final = (
     running.produce,
     probe.probe,
     tail.tail,
+    view.view,
     dead.dead,
     replay.replay,
     backfill.backfill,

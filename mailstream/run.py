@@ -1,7 +1,7 @@
 """``mailstream run``: everything in the configuration on one machine, until Ctrl-C.
 
-Start: lock, leftovers of an earlier run, ports, broker, topics, then workers, producers and sinks together.
-Stop: producers first (they write what they took), then the workers (they commit), then the sinks (they
+Start: lock, leftovers of an earlier run, ports, broker, topics, then workers, producers, view and sinks together.
+Stop: producers and view first (they write what they took), then the workers (they commit), then the sinks (they
 store), the broker last.
 """
 
@@ -33,6 +33,7 @@ from producers.registry import configured
 
 NAME: Final = "run"
 INGEST: Final = "ingest"
+VIEW: Final = "view"
 STATUS_S: Final = 5.0
 SURFACE_S: Final = 1.0
 DISK_S: Final = 60.0
@@ -145,7 +146,11 @@ class _Installation:
         self._broker = broker.Broker(settings, self._supervisor, console, inherited)
         self._probe = watch.Probe(settings)
         self._listens = worker_addresses(settings, workers)
-        self._producers = tuple(producer.name for producer in configured(settings))
+        self._services: dict[str, tuple[str, ...]] = {
+            one.name: ("produce", one.name) for one in configured(settings)
+        }
+        if settings.view is not None:
+            self._services[VIEW] = (VIEW,)
         self._sinks = {row.process: row.name for row in sinks.configured(settings)}
         self._arguments = () if config is None else ("--config", str(config.absolute()))
         self._note = ""
@@ -153,7 +158,7 @@ class _Installation:
         self._announced: Address | None = None
 
     async def start(self) -> bool:
-        """Start everything; return when the producers and all workers are ready."""
+        """Start everything; return when all services and workers are ready."""
         begun = time.monotonic()
         settings, console = self._settings, self._console
         console.say(f"mailstream {version('mailstream')} is starting")
@@ -166,15 +171,17 @@ class _Installation:
         for name, listen in self._listens.items():
             place = ("--name", name, "--listen", str(listen))
             self._supervisor.start(Part.of_program(name, "worker", *self._arguments, *place))
-        for name in self._producers:
-            self._supervisor.start(Part.of_program(name, "produce", name, *self._arguments))
+        for name, command in self._services.items():
+            self._supervisor.start(Part.of_program(name, *command, *self._arguments))
         for process, name in self._sinks.items():
             self._supervisor.start(Part.of_program(process, "sink", name, *self._arguments))
         await self._until_ready()
         addresses = self._addresses()
         console.fact(INGEST, self._probe.ingest_url(addresses[INGEST]))
-        for name in (*self._producers, *self._sinks):
-            if name != INGEST:
+        for name in (*self._services, *self._sinks):
+            if name == VIEW:
+                console.fact(name, self._probe.producer_url(name, addresses[name]))
+            elif name != INGEST:
                 console.fact(name, f"{addresses[name]} (/metrics, /health)")
         for name in self._listens:
             if name in addresses:
@@ -215,13 +222,13 @@ class _Installation:
         begun = self._supervisor.has_parts or self._broker.begun
         self._console.status("")
         if begun:
-            names = ", ".join(self._producers)
+            names = ", ".join(self._services)
             then = "".join(f", then {name}" for name in self._sinks)
             self._console.say(
                 f"stopping {names}, then the workers{then}, then Kafka; Ctrl-C again hurries"
             )
         withdraw(self._settings.data_dir, NAME)
-        await self._supervisor.stop(self._producers)
+        await self._supervisor.stop(self._services)
         await self._supervisor.stop(self._listens)
         await self._supervisor.stop(self._sinks)
         await self._broker.stop()
@@ -241,7 +248,7 @@ class _Installation:
 
     async def _until_ready(self) -> None:
         told = time.monotonic()
-        services = {*self._producers, *self._sinks}
+        services = {*self._services, *self._sinks}
         waiting = {*services, *self._listens}
         # a worker beyond the number of partitions has none, and stands by
         standing_by = max(0, len(self._listens) - self._settings.topics.partitions)
@@ -269,7 +276,7 @@ class _Installation:
         return {
             name: found.address
             for name, found in announced(self._settings.data_dir).items()
-            if name in (*self._producers, *self._listens, *self._sinks)
+            if name in (*self._services, *self._listens, *self._sinks)
             and found.pid == self._supervisor.pid(name)
         }
 

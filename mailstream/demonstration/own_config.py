@@ -13,6 +13,7 @@ from mailstream.running.folder_lock import folder_lock
 from mailstream.simulation.world import NODES
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_nodes import NodesSettings
+from pipeline.kit.settings_view import ViewSettings
 from pipeline.kit.values import Address
 
 HOST: Final = "127.0.0.1"
@@ -54,6 +55,7 @@ def sections(port: int) -> dict[str, Any]:
             "udp": _place(usual.gelf.udp, socket.SOCK_DGRAM),
             "tcp": _place(usual.gelf.tcp),
         },
+        "view": {"listen": _place(ViewSettings().listen)},
         "cpanel": {"listen": _place(usual.cpanel.listen), "servers": [server]},
         "nodes": {"listen": _place(NodesSettings().listen)},
         "zonemta": {

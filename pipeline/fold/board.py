@@ -20,7 +20,7 @@ from pipeline.core.delta import decode_frame
 from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
-from pipeline.fold.share import FamilyFold, Share
+from pipeline.fold.share import FamilyFold, History, Share
 from pipeline.fold.slots import Groups
 from pipeline.fold.windows import tiers
 
@@ -137,6 +137,25 @@ class Board:
                 fold.settle(self._now_ms)
                 shares.append(fold.share(number, held.epoch))
         return shares
+
+    def history(self, family: Family, window_ms: int, sum_: Sum, key: str | None) -> History:
+        """Return a sum by event type of each pane that the window is made of, by its start.
+
+        Args:
+            family: Whose panes.
+            window_ms: One of the windows: says how long the panes are.
+            sum_: One of the family's sums.
+            key: Of this joined key; None: of all keys.
+        """
+        row = family.sums.index(sum_)
+        total: History = {}
+        for held in self._partitions.values():
+            if held.complete:
+                fold = held.families[family.name]
+                fold.settle(self._now_ms)
+                for start, counted in fold.history(window_ms, row, key).items():
+                    total[start] = total.get(start, 0) + counted
+        return total
 
     def groups(self, family: str) -> Sequence[tuple[str, ...]]:
         """Return the values of the family's bounded fields, by :attr:`Share.group`."""

@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.core.event import EVENT_TYPES
+
 _LOOSE_CHUNKS: Final = 32
 """Chunks are small in steady state (one a second): each costs 300 bytes beside its rows."""
 _LOOSE_ROWS: Final = 1024
@@ -44,6 +46,25 @@ class Pane:
         for slots, sums in self._chunks:
             for column, values in zip(running, sums, strict=True):
                 np.subtract.at(column, slots, values)
+
+    def counted(
+        self, row: int, types: NDArray[np.uint8], wanted: NDArray[np.bool_] | None
+    ) -> NDArray[np.int64]:
+        """Return the sums of line *row* by event type number.
+
+        Args:
+            row: Which sum.
+            types: Event type number by slot.
+            wanted: By slot, whether it counts; None: all do.
+        """
+        counted = np.zeros(len(EVENT_TYPES), np.int64)
+        for slots, sums in self._chunks:
+            values = sums[row]
+            if wanted is not None:
+                chosen = wanted[slots]
+                slots, values = slots[chosen], values[chosen]  # noqa: PLW2901  the chosen ones of them
+            np.add.at(counted, types[slots], values)
+        return counted
 
     def slots(self) -> NDArray[np.int32]:
         """Return the distinct slots of the pane."""

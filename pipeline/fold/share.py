@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from pipeline.fold.windows import tiers
 
 SETTLE_ROWS: Final = 8192
 """Rows gathered before they are folded unasked: enough for numpy, 5 ms of work."""
+
+
+History: TypeAlias = dict[int, NDArray[np.int64]]
+"""Sums by event type number, by the start of a pane in ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,24 @@ class FamilyFold:
             last=self._last[:size] if self._with_last else None,
             slots=slots,
         )
+
+    def history(self, window_ms: int, row: int, key: str | None) -> History:
+        """Return sum number *row* by event type of each pane that the window is made of.
+
+        Args:
+            window_ms: One of the windows: says how long the panes are.
+            row: Which of the family's sums.
+            key: Of this joined key; None: of all keys.
+        """
+        slots = self._slots
+        wanted = None
+        if key is not None:
+            number = slots.number(key)
+            if number is None:
+                return {}
+            wanted = slots.key[: slots.size] == number
+        tier = next(tier for tier in self._tiers if window_ms in tier.windows_ms)
+        return tier.history(row, slots.event_type[: slots.size], wanted)
 
     def _fold(self, rows: Rows) -> None:
         coarsest = self._tiers[-1]

@@ -86,6 +86,16 @@ class Tier:
         gone = sorted(index for index in self._panes if index <= self._newest - self._longest)
         return [(index, self._panes.pop(index)) for index in gone]
 
+    def history(
+        self, row: int, types: NDArray[np.uint8], wanted: NDArray[np.bool_] | None
+    ) -> dict[int, NDArray[np.int64]]:
+        """Return the sums by event type of each pane held, by its start; see :meth:`Pane.counted`."""
+        return {
+            index * self._length_ms: pane.counted(row, types, wanted)
+            for index, pane in self._panes.items()
+            if index <= self._newest
+        }
+
     def _keep(
         self, index: NDArray[np.int64], slots: NDArray[np.int32], sums: NDArray[np.int64], size: int
     ) -> None:

@@ -33,6 +33,7 @@ from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
 from pipeline.kit.settings_probe import ProbeSettings
 from pipeline.kit.settings_sinks import SinksSettings
+from pipeline.kit.settings_view import ViewSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -331,6 +332,9 @@ class Settings(Section):
     wildduck: WildDuckSettings = WildDuckSettings()
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
+    view: ViewSettings | None = Field(
+        default=ViewSettings(), description="The query API and the web page; null: off."
+    )
     cpanel: CpanelSettings = CpanelSettings()
     probe: ProbeSettings = ProbeSettings()
     privacy: PrivacySettings = PrivacySettings()

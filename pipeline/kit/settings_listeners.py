@@ -32,6 +32,8 @@ def openings(settings: Settings) -> Iterator[Opening]:
     has_password = metrics.password is not None
     yield Opening("ingest", ingest, "api_keys", bool(ingest.api_keys))
     yield Opening("metrics", metrics, "password", has_password)
+    if settings.view is not None:
+        yield Opening("view", settings.view, "metrics.password", has_password)
     if settings.cpanel.servers:
         yield Opening("cpanel", settings.cpanel, "metrics.password", has_password)
     if gelf.is_on:

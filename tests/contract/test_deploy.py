@@ -43,6 +43,7 @@ def listeners() -> dict[str, Listener]:
     given = settings()
     assert given.nodes is not None
     assert given.log_remote is not None
+    assert given.view is not None
     return {
         "ingest": given.ingest,
         "gelf": given.gelf,
@@ -51,14 +52,15 @@ def listeners() -> dict[str, Listener]:
         "log-remote": given.log_remote,
         "probe": given.probe,
         "worker": given.metrics,
+        "view": given.view,
     } | {row.process: section for row in SINKS if (section := row.section(given)) is not None}
 
 
-def test_the_services_are_kafka_prometheus_the_worker_and_every_producer_and_sink() -> None:
+def test_the_services_are_those_of_an_installation_and_every_producer_and_sink() -> None:
     producers = {producer.name for producer in PRODUCERS}
     sinks = {row.process for row in SINKS}
-    assert set(LASTING) == {"kafka", "worker", "prometheus", *producers, *sinks}
-    assert set(listeners()) == {"worker", *producers, *sinks} < set(OURS)
+    assert set(LASTING) == {"kafka", "worker", "view", "prometheus", *producers, *sinks}
+    assert set(listeners()) == {"worker", "view", *producers, *sinks} < set(OURS)
 
 
 def test_what_needs_more_configuration_is_in_a_profile() -> None:
@@ -232,5 +234,6 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
         for target in source["targets"]
     }
     defaults = Settings()
-    services = defaults.ingest, defaults.metrics, defaults.gelf
+    assert defaults.view is not None
+    services = defaults.ingest, defaults.metrics, defaults.gelf, defaults.view
     assert targets == {str(service.listen) for service in services}

@@ -64,6 +64,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
                 "ingest": {"listen": f"127.0.0.1:{ingest}"},
                 "metrics": {"listen": f"127.0.0.1:{metrics}"},
                 "gelf": ANY_GELF,
+                "view": {"listen": "127.0.0.1:0"},
             }
         )
     )

@@ -43,6 +43,7 @@ class Installation(Service):
             "ingest": {"listen": "127.0.0.1:0"},
             "metrics": {"listen": "127.0.0.1:0"},
             "gelf": ANY_GELF,
+            "view": {"listen": "127.0.0.1:0"},
         }
         config.write_text(json.dumps(sections | (more or {})))
         super().__init__("run", mailstream(command, "--config", config, *options), folder)
@@ -237,7 +238,9 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = tmp_path / "mailstream.yaml"
-        config.write_text(json.dumps({"ingest": {"listen": address}, "gelf": ANY_GELF}))
+        config.write_text(
+            json.dumps({"ingest": {"listen": address}, "gelf": ANY_GELF, "view": None})
+        )
         command = mailstream("run", "--config", config)
         refused = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=READY_S
@@ -251,7 +254,9 @@ def test_a_taken_port_is_refused_before_anything_is_started(tmp_path: Path) -> N
 def test_where_nothing_was_started_nothing_is_stopped(tmp_path: Path) -> None:
     config, no_folder = tmp_path / "mailstream.yaml", tmp_path / "file"
     anywhere = {"listen": "127.0.0.1:0"}
-    config.write_text(json.dumps({"ingest": anywhere, "metrics": anywhere, "gelf": ANY_GELF}))
+    config.write_text(
+        json.dumps({"ingest": anywhere, "metrics": anywhere, "gelf": ANY_GELF, "view": None})
+    )
     no_folder.write_text("")
     ran = subprocess.run(
         mailstream("run", "--config", config),
@@ -279,7 +284,7 @@ def test_ctrl_c_stops_all_in_order_and_a_restart_shows_the_same_numbers(tmp_path
         made.post("bob@example.com", 7)
         made.wait_until_shown("bob@example.com", 7)
         parts = made.parts()
-        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf"}
+        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf", "view"}
         made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []
@@ -352,7 +357,7 @@ def test_the_demo_shows_every_source_that_is_on_and_ends_with_ctrl_c(tmp_path: P
         assert "cPanel server web1 is polled" in said
         assert f"curl -sS http://{made.part_address('nodes')}/metrics" in said
         parts = made.parts()
-        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf", "cpanel", "nodes"}
+        assert parts.keys() == {"kafka", "worker-1", "ingest", "gelf", "view", "cpanel", "nodes"}
         made.interrupt()
         assert made._wait(READY_S) == 0
         assert alive(parts) == []

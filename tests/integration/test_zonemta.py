@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TypeAlias
 
+import httpx
 import pytest
 from pygelf import GelfUdpHandler
 
@@ -29,6 +30,8 @@ from tests.kit.mta_stores import stores
 from tests.kit.processes import wait_until
 from tests.kit.scrape import Page
 from tests.kit.stand import stand
+from tests.kit.view import KEY as VIEW_KEY
+from tests.kit.view import View
 from tests.kit.zonemta import ADDRESSES, ZoneMta
 
 pytestmark = pytest.mark.integration
@@ -40,7 +43,7 @@ KEY = "key-of-mta1"
 @pytest.fixture(scope="module")
 def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("zonemta")
-    ingest, smtp, log = (free_port("127.0.0.1") for _ in range(3))
+    ingest, smtp, log, api = (free_port("127.0.0.1") for _ in range(4))
     keys = [{"name": "mta1", "key": KEY, "sources": ["zonemta"]}]
     plugin = {
         "url": f"http://127.0.0.1:{ingest}",
@@ -56,7 +59,11 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
                 broker,
                 folder / "mailstream",
                 ingest={"listen": f"127.0.0.1:{ingest}", "api_keys": keys},
-                zonemta={"log_remote": {"listen": "127.0.0.1:0", "udp": f"127.0.0.1:{log}"}},
+                zonemta={
+                    "log_remote": {"listen": "127.0.0.1:0", "udp": f"127.0.0.1:{log}"},
+                    "nodes": [{"name": "mta1", "url": f"http://127.0.0.1:{api}"}],
+                },
+                view={"listen": "127.0.0.1:0", "api_key": VIEW_KEY},
             )
         )
         st.ingest()
@@ -65,10 +72,52 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         dns = stack.enter_context(dns_stub())
         (folder / "stores").mkdir()
         kept = stack.enter_context(stores(folder / "stores"))
-        mta = ZoneMta(folder, kept, plugin, sink=smtp, dns=dns, log=log)
+        mta = ZoneMta(folder, kept, plugin, sink=smtp, dns=dns, log=log, api=api)
         stack.callback(mta.end)
         mta.start()
         yield MtaSite(st, mta, sink)
+
+
+def test_a_message_that_waits_is_looked_up_without_naming_its_recipients(site: Site) -> None:
+    view = View(site.stand.config, site.stand.folder)
+    try:
+        view.start_and_listen()
+        queue_id = queued(site, "Subject: a secret\r\n\r\nbody of the mail", "tmp@waiting.example")
+        asked = f"{view.url}/api/v1/messages/{queue_id}"
+        with httpx.Client(headers={"X-API-Key": VIEW_KEY}) as client:
+
+            def deferred() -> httpx.Response | None:
+                answer = client.get(asked)
+                assert answer.status_code == 200, answer.text
+                return answer if "deferred" in answer.text else None
+
+            answer = wait_until(deferred, "the message is deferred", within_s=30)
+            unknown = client.get(f"{asked[:-6]}ffffff")
+        assert httpx.get(asked).status_code == 401
+    finally:
+        view.end()
+    told = answer.json()
+    assert (told["queue_id"], told["node"]) == (queue_id, "mta1")
+    assert told["message"]["from"] == SENDER
+    (delivery,) = told["deliveries"]
+    assert delivery["status"] == "DEFERRED"
+    assert delivery["recipient"].endswith("@waiting.example")
+    assert told["message"]["to"] == [delivery["recipient"]]
+    assert "Greylisted" in delivery["deferred"]["response"]
+    for secret in ("tmp@", "a secret", "body of the mail"):
+        assert secret not in answer.text
+    assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown_message")
+
+
+def queued(site: Site, mail: str, recipient: str) -> str:
+    """Send one mail and return its queue id, as the MTA tells it."""
+    with smtplib.SMTP("127.0.0.1", site.mta.submission, timeout=30) as client:
+        client.login("alice", PASSWORD)
+        client.mail(SENDER)
+        client.rcpt(recipient)
+        code, said = client.data(mail)
+        assert code == 250, said
+        return said.decode().split()[-1]
 
 
 def test_a_mail_that_is_delivered(site: Site) -> None:

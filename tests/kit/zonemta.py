@@ -31,6 +31,7 @@ class ZoneMta(Program):
         sink: int,
         dns: int,
         log: int,
+        api: int | None = None,
     ) -> None:
         """Describe it.
 
@@ -41,12 +42,14 @@ class ZoneMta(Program):
             sink: Port that it delivers to.
             dns: Port of its name server.
             log: Port that its ``log.remote`` sends to.
+            api: Port of its API; None: any free one.
         """
         # It looks for its own plugins and for packages below the working folder.
         (folder / "plugins").symlink_to(_PACKAGE / "plugins")
         install_plugin("zonemta", folder / "node_modules" / "zonemta-mailstream")
         ours = ROOT / "tests" / "kit" / "mtas" / "zonemta"
-        self.submission, self.feeder, self.api, queue = (free_port("127.0.0.1") for _ in range(4))
+        self.submission, self.feeder, queue = (free_port("127.0.0.1") for _ in range(3))
+        self.api = api or free_port("127.0.0.1")
         everywhere = ["main", "receiver", "sender"]
         pool = [{"address": one, "name": f"out{n}.example.com"} for n, one in enumerate(ADDRESSES)]
         to_sink = {"port": sink, "processes": 1, "connections": 2, "ignoreIPv6": True}

@@ -22,6 +22,7 @@ def settings(
         data_dir=Path("unused"),
         ingest=IngestSettings(listen=ingest),
         metrics=MetricsSettings(listen=metrics),
+        view=None,
     )
 
 

@@ -1,0 +1,250 @@
+"""What the view answers, out of its memory.  Pure: the time is the board's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from consumers.view.alerts import Alerts
+from consumers.view.nodes import Nodes
+from consumers.view.ranking import Ranked, grouped, highest, one_key
+from consumers.view.recent import Detail, Recent
+from pipeline.core.event import EVENT_TYPES
+from pipeline.core.families import FAMILIES, FAMILY, KEY_SEPARATOR, Family, Sum
+from pipeline.core.pane import pane_length, panes_of_window
+from pipeline.fold.board import Board
+from pipeline.kit.values import duration_text
+
+_WHOLE: Final = ("user", "node", "client_ip", "user_auth")
+"""The families whose sums over all keys are shown: customer mail, all mail, logins."""
+
+
+class RefusedError(Exception):
+    """A question that cannot be answered, with the status of HTTP and the reason."""
+
+    def __init__(self, status: int, error: str, detail: str) -> None:
+        """Answer with *status*, a constant *error* and a sentence."""
+        super().__init__(detail)
+        self.status, self.error, self.detail = status, error, detail
+
+
+class Answers:
+    """The questions, one method each; every answer says when and whether it is complete."""
+
+    def __init__(
+        self,
+        board: Board,
+        recent: Recent,
+        nodes: Nodes,
+        alerts: Alerts,
+        complete: Callable[[], bool],
+    ) -> None:
+        """Answer from what is folded and remembered."""
+        self._board = board
+        self._recent = recent
+        self._nodes = nodes
+        self._alerts = alerts
+        self._complete = complete
+
+    @property
+    def windows(self) -> dict[str, int]:
+        """Return the windows by name."""
+        return {duration_text(window): window for window in self._board.windows_ms}
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the sums over all keys, by window, family and event type."""
+        windows: dict[str, dict[str, dict[str, int]]] = {}
+        for name, window in self.windows.items():
+            windows[name] = {}
+            for family in _WHOLE:
+                totals: dict[str, int] = {}
+                for row in self._whole(FAMILY[family], window):
+                    totals[row[0]] = totals.get(row[0], 0) + row[1]
+                windows[name][family] = totals
+        dimensions = {
+            family.name: {
+                "labels": list(family.labels),
+                "event_types": list(family.event_types),
+                "by": _bounded_labels(family),
+            }
+            for family in FAMILIES
+        }
+        return self._answer(windows=windows, dimensions=dimensions)
+
+    def nodes(self) -> dict[str, Any]:
+        """Return every node that was heard of, and what events come from."""
+        now_ms = self._board.now_ms
+        sources = [
+            {
+                "source": source,
+                "origin": origin,
+                "events": held.events,
+                "last_received": held.received_ms / 1000,
+                "last_event": held.event_ms / 1000,
+                "silent_s": max(0, now_ms - held.received_ms) / 1000,
+            }
+            for (source, origin), held in self._recent.sources()
+        ]
+        return self._answer(nodes=self._nodes.shown(now_ms), sources=sources)
+
+    def alerts(self) -> dict[str, Any]:
+        """Return the newest alerts."""
+        return self._answer(alerts=self._alerts.shown())
+
+    def top(
+        self, dimension: str, window: str, event_type: str | None, n: int, by: str | None
+    ) -> dict[str, Any]:
+        """Return the highest keys of a dimension.
+
+        Raises:
+            RefusedError: It has no such event type or label.
+        """
+        family, window_ms = FAMILY[dimension], self.windows[window]
+        if event_type is not None and event_type not in family.event_types:
+            raise RefusedError(
+                400, "invalid_parameter", f"event_type: {dimension} does not count it"
+            )
+        if by is None:
+            ranking = highest(self._board, family, window_ms, event_type, n)
+            labels = list(family.labels)
+        else:
+            if by not in _bounded_labels(family):
+                known = ", ".join(_bounded_labels(family)) or "nothing"
+                raise RefusedError(
+                    400, "invalid_parameter", f"by: {dimension} is grouped by {known}"
+                )
+            ranking = grouped(
+                self._board, family, window_ms, event_type, _bounded_labels(family).index(by)
+            )
+            labels = [by]
+        return self._answer(
+            dimension=dimension,
+            window=window,
+            event_type=event_type,
+            labels=labels,
+            keys=ranking.keys,
+            total=ranking.total,
+            top=[self._row(dimension, labels, row) for row in ranking.rows[:n]],
+        )
+
+    def series(
+        self, dimension: str, key: tuple[str, ...], from_ms: int | None, to_ms: int | None
+    ) -> dict[str, Any]:
+        """Return events by type over time, of one key or of all.
+
+        Raises:
+            RefusedError: The key has another number of fields, or the time is not in memory.
+        """
+        family = FAMILY[dimension]
+        if key and len(key) != len(family.fields):
+            fields = ", ".join(family.labels)
+            raise RefusedError(400, "invalid_parameter", f"key: give it once for each of {fields}")
+        now_ms = self._board.now_ms
+        window_ms = max(self._board.windows_ms)
+        to_ms = now_ms if to_ms is None else min(to_ms, now_ms)
+        step = pane_length(window_ms)
+        starts = panes_of_window(now_ms, window_ms)
+        first = starts[0] if from_ms is None else from_ms - from_ms % step
+        if first < starts[0] or to_ms < starts[0]:
+            length = duration_text(window_ms)
+            raise RefusedError(
+                404,
+                "not_in_memory",
+                f"from: the view holds {length}, and has no older store to ask",
+            )
+        joined = KEY_SEPARATOR.join(key) if key else None
+        held = self._board.history(family, window_ms, Sum.COUNT, joined)
+        times = [start for start in starts if first <= start <= to_ms]
+        columns = {
+            name: [int(held[start][number]) if start in held else 0 for start in times]
+            for number, name in enumerate(EVENT_TYPES)
+            if name in family.event_types
+        }
+        return self._answer(
+            dimension=dimension,
+            key=dict(zip(family.labels, key, strict=True)) if key else None,
+            step_s=step // 1000,
+            times=[start // 1000 for start in times],
+            events={name: column for name, column in columns.items() if any(column)},
+        )
+
+    def destination(self, name: str) -> dict[str, Any]:
+        """Return how delivery to a recipient domain goes.
+
+        Raises:
+            RefusedError: Nothing is known of it.
+        """
+        windows = {}
+        for label, window_ms in self.windows.items():
+            found = one_key(self._board, FAMILY["destination"], window_ms, name)
+            if found is not None:
+                windows[label] = found.events
+        domain = self._recent.domain(name)
+        if not windows and domain is None:
+            raise RefusedError(404, "unknown_destination", "No mail to this domain is in memory.")
+        detail = self._recent.detail("destination", name)
+        return self._answer(
+            domain=name,
+            events=windows,
+            classes=self._classes(name),
+            waiting=None if domain is None else domain.waiting,
+            delivery_ms=None
+            if domain is None
+            else {f"p{percent}": domain.percentile(percent) for percent in (50, 95)},
+            hosts=[] if domain is None else sorted(host for host, _ in domain.hosts.items()),
+            **_detailed(detail),
+        )
+
+    def _classes(self, name: str) -> dict[str, dict[str, int]]:
+        """Return failures to a domain by window and class."""
+        family = FAMILY["destination_failure"]
+        classes: dict[str, dict[str, int]] = {}
+        self._board.shares(family.name)  # which folds what waits, and names its groups
+        for label, window_ms in self.windows.items():
+            held: dict[str, int] = {}
+            for (bounce_class,) in self._board.groups(family.name):
+                key = KEY_SEPARATOR.join((name, bounce_class))
+                found = one_key(self._board, family, window_ms, key)
+                if found is not None:
+                    held[bounce_class] = sum(found.events.values())
+            if held:
+                classes[label] = held
+        return classes
+
+    def _whole(self, family: Family, window_ms: int) -> list[tuple[str, int]]:
+        count = family.sums.index(Sum.COUNT)
+        found: list[tuple[str, int]] = []
+        for share in self._board.shares(family.name):
+            for number, name in enumerate(EVENT_TYPES):
+                if name in family.event_types:
+                    column = share.running[window_ms][count]
+                    total = int(column[share.event_type == number].sum())
+                    if total:
+                        found.append((name, total))
+        return found
+
+    def _row(self, dimension: str, labels: list[str], row: Ranked) -> dict[str, Any]:
+        detail = self._recent.detail(dimension, KEY_SEPARATOR.join(row.key))
+        return {
+            "key": dict(zip(labels, row.key, strict=True)),
+            "count": row.count,
+            "events": row.events,
+            **row.sums,
+            **_detailed(detail),
+        }
+
+    def _answer(self, **fields: Any) -> dict[str, Any]:
+        return {"at": self._board.now_ms / 1000, "complete": self._complete(), **fields}
+
+
+def _bounded_labels(family: Family) -> list[str]:
+    label = dict(zip(family.fields, family.labels, strict=True))
+    return [label[name] for name in family.bounded]
+
+
+def _detailed(detail: Detail | None) -> Mapping[str, Any]:
+    return {
+        "first_seen": None if detail is None else detail.first_ms / 1000,
+        "last_seen": None if detail is None else detail.last_ms / 1000,
+        "last_reply": None if detail is None else detail.reply,
+    }
