@@ -21,6 +21,6 @@ def view() -> None:
     given = settings()
 
     async def answer() -> None:
-        await serve(given, bootstrap_of(given), SystemClock(), privacy_rules(given))
+        await serve(given, bootstrap_of(given), SystemClock(), privacy_rules(given, "zonemta"))
 
     uvloop.run(answer())
