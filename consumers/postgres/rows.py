@@ -31,6 +31,10 @@ _NUL: Final = "\0"
 _MAY_HOLD_NUL: Final = b"\\u0000"
 _LEAST_MS: Final = 100_000_000_000
 """A number from here on is milliseconds since the epoch, below seconds."""
+_INT4: Final = (1 << 31) - 1
+_INT8: Final = (1 << 63) - 1
+_MOST: Final = {"attempt": _INT4, "response_code": _INT4, "size_bytes": _INT8, "recipients": _INT8}
+"""Told here rather than by PostgreSQL, where finding one such record costs milliseconds."""
 _EXTRA: Final = tuple(
     name for name in MailEvent.__struct_fields__ if name not in EVENT_FIELDS and name != "timestamp"
 )
@@ -100,6 +104,10 @@ def _event_rows(item: Item) -> Iterator[Row]:
     time_ms = epoch_ms(event.timestamp or "")
     if event.received is not None:
         epoch_ms(event.received)
+    for name, most in _MOST.items():
+        number = getattr(event, name)
+        if number is not None and not -most <= number <= most:
+            raise RecordError(Reason.INVALID_FIELD, f"{name}: it is out of range")
     values = [getattr(event, name, None) for name in EVENT_FIELDS]
     extra = {name: one for name in _EXTRA if (one := getattr(event, name)) is not None}
     yield Row(EVENTS, time_ms, (event.timestamp, *values, _json(extra) if extra else None))

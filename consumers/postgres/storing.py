@@ -31,8 +31,8 @@ UPDATE mailstream_offsets AS o SET next_offset = n.next_offset, written = now()
 FROM unnest(%s::integer[], %s::bigint[]) AS n (partition, next_offset)
 WHERE o.topic = %s AND o.partition = n.partition"""
 _REJECT: Final = """
-INSERT INTO mailstream_rejects (topic, partition, "offset", written, reason, detail, key, value)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
+COPY mailstream_rejects (topic, partition, "offset", written, reason, detail, key, value)
+FROM STDIN"""
 _KEPT: Final = """
 SELECT (extract(epoch FROM greatest(kept_from, '1970-01-01Z')) * 1000)::bigint
 FROM mailstream_kept WHERE name = %s FOR SHARE"""
@@ -82,6 +82,7 @@ class Writing:
         self._connection = connection
         self._plain = plain
         self.written = Written()
+        self._rejects: list[tuple[Any, ...]] = []
 
     async def store(self, topic: str, units: Sequence[Unit], at: Mapping[int, int]) -> None:
         """Write *units* of *topic* (its full name), whose partitions go on *at* these offsets.
@@ -100,8 +101,9 @@ class Writing:
             kept_ms = int(await one(self._connection, _KEPT, [EVENTS.name]))
         for unit in units:
             if unit.error is not None:
-                await self._reject(unit.item, unit.error.reason, unit.error.detail)
+                self._reject(unit.item, unit.error.reason, unit.error.detail)
         stored = await self._copy([unit for unit in units if unit.rows])
+        await self._put_aside()
         if self._plain:
             await self._note(stored, kept_ms)
         await self._connection.execute(_ADVANCE, [list(ends.keys()), list(ends.values()), topic])
@@ -123,7 +125,7 @@ class Writing:
             if len(units) > 1:
                 middle = len(units) // 2
                 return [*await self._copy(units[:middle]), *await self._copy(units[middle:])]
-            await self._reject(units[0].item, Refused.STORE, said(exc))
+            self._reject(units[0].item, Refused.STORE, said(exc))
             return []
         rows = Counter(row.table.name for unit in units for row in unit.rows)
         for name, count in rows.items():
@@ -143,15 +145,19 @@ class Writing:
                 for values in rows:
                     await copy.write_row(values)
 
-    async def _reject(self, item: Item, why: Why, detail: str) -> None:
+    def _reject(self, item: Item, why: Why, detail: str) -> None:
         shown = detail.replace("\0", "\N{REPLACEMENT CHARACTER}")[:MAX_DETAIL]
         words = shown.encode("utf-8", "replace").decode()
         written = rfc3339(min(max(0, item.time_ms), MAX_MS))
-        await self._connection.execute(
-            _REJECT, [*item.place, written, why.value, words, item.key, item.value]
-        )
+        self._rejects.append((*item.place, written, why.value, words, item.key, item.value))
         rejected = self.written.rejected
         rejected[why] = rejected.get(why, 0) + 1
+
+    async def _put_aside(self) -> None:
+        if self._rejects:
+            async with self._connection.cursor() as cursor, cursor.copy(_REJECT) as copy:
+                for values in self._rejects:
+                    await copy.write_row(values)
 
     async def _note(self, units: Iterable[Unit], kept_ms: int) -> None:
         times = {

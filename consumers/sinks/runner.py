@@ -187,7 +187,7 @@ class Lane:
                 continue
             attempt = 0
             self._metrics.works(self.name)
-            if len(records.records) < MAX_RECORDS // 2:
+            if not self._reader.waiting():
                 await self._clock.sleep(max(0.0, begun + PACE_S - self._clock.monotonic()))
 
     async def _open(self) -> bool:

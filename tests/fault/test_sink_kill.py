@@ -16,7 +16,7 @@ from pipeline.core.event import MailEvent
 from tests.kit.event_log import EventLog, event_log
 from tests.kit.postgres import PASSWORD, Database, PostgresServer, postgres_server
 from tests.kit.processes import Program, wait_until
-from tests.kit.sink import SinkProcess, event
+from tests.kit.sink import CONSTRAINT, REFUSED, SinkProcess, event
 from tests.kit.stand import now_ms
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
@@ -154,9 +154,10 @@ def test_what_cannot_be_stored_is_put_aside_once_and_stops_nothing(
 ) -> None:
     with scene(broker) as made, sinks(made, tmp_path, 1) as (sink,):
         made.write()
+        made.moves()
+        made.database.rows(CONSTRAINT)
         asyncio.run(write_poison(made.log))
         made.write()
-        made.moves()
         sink.kill()
         sink.start()
         made.check()
@@ -169,15 +170,16 @@ def test_what_cannot_be_stored_is_put_aside_once_and_stops_nothing(
         assert [(reason, bytes(value)) for reason, value in rows] == [
             ("malformed", b"\xff\x00{"),
             ("missing_field", POISON),
-            ("refused_by_store", too_large()),
+            ("refused_by_store", refused()),
         ]
 
 
-def too_large() -> bytes:
-    return POISON[:-1] + b', "timestamp": "2026-01-01T00:00:00.000Z", "attempt": 4000000000}'
+def refused() -> bytes:
+    more = f', "timestamp": "2026-01-01T00:00:00.000Z", "to_domain": "{REFUSED}"}}'
+    return POISON[:-1] + more.encode()
 
 
 async def write_poison(log: EventLog) -> None:
     async with log.writer() as writer:
-        for number, value in enumerate((b"\xff\x00{", POISON, too_large())):
+        for number, value in enumerate((b"\xff\x00{", POISON, refused())):
             await (await writer.write_value(f"p{number}", value))

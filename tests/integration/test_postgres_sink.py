@@ -24,10 +24,12 @@ from pipeline.core.timestamp import epoch_ms, rfc3339
 from tests.kit.event_log import encode
 from tests.kit.postgres import PASSWORD, Database, PostgresServer
 from tests.kit.sink import (
+    CONSTRAINT,
     EVENTS,
     NODES,
     NOW_MS,
     PANES,
+    REFUSED,
     event,
     item,
     items,
@@ -148,9 +150,9 @@ def test_refused_records_are_found_among_good_ones(database: Database) -> None:
     bad: dict[int, tuple[bytes, str]] = {
         3: (b"{1", "malformed"),
         7: (encode(event(7, user="a\0b")), "invalid_field"),
-        8: (encode(event(8, attempt=1 << 40)), "refused_by_store"),
+        8: (encode(event(8, attempt=1 << 40)), "invalid_field"),
         500: (
-            encode(event(500, size_bytes=(1 << 63) - 1, response_code=1 << 33)),
+            encode(event(500, size_bytes=(1 << 63) - 1, to_domain=REFUSED)),
             "refused_by_store",
         ),
         998: (b'{"event_id":"x"}', "missing_field"),
@@ -164,6 +166,7 @@ def test_refused_records_are_found_among_good_ones(database: Database) -> None:
     async def store() -> Any:
         sink = made(database.dsn)
         await sink.open()
+        database.rows(CONSTRAINT)
         await sink.positions(EVENTS, [0])
         written = await sink.write(EVENTS, records)
         await sink.close()
@@ -171,7 +174,7 @@ def test_refused_records_are_found_among_good_ones(database: Database) -> None:
 
     written = asyncio.run(store())
     assert written.rejected == {
-        Reason.MALFORMED: 1, Reason.INVALID_FIELD: 2, Refused.STORE: 2, Reason.MISSING_FIELD: 1,
+        Reason.MALFORMED: 1, Reason.INVALID_FIELD: 3, Refused.STORE: 1, Reason.MISSING_FIELD: 1,
     }  # fmt: skip
     assert written.rows == {"email_events": 994}
     assert database.value("SELECT count(*) FROM email_events") == 994

@@ -62,10 +62,9 @@ class PostgresServer:
         if self._as:  # nobody may not look into a folder of ours
             home = self.folder / "programs"
             shutil.copytree(_UNPACKED, home, symlinks=True)
-            (home / "bin").unlink()
-            (home / "bin").symlink_to(next((home / "usr/lib/postgresql").glob("*/bin")))
         libraries = {path.parent for path in (home / "usr/lib").rglob("*.so.*")}
-        return home / "bin", environ | {"LD_LIBRARY_PATH": ":".join(map(str, sorted(libraries)))}
+        (programs,) = (home / "usr/lib/postgresql").glob("*/bin")
+        return programs, environ | {"LD_LIBRARY_PATH": ":".join(map(str, sorted(libraries)))}
 
     def _call(self, program: str, *arguments: str | Path) -> None:
         done = subprocess.run(

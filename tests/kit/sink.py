@@ -23,6 +23,11 @@ EVENTS, PANES, NODES = "mail.events", "mail.panes", "mail.raw.node"
 OUTCOMES = ("sent", "delivered", "deferred", "bounced")
 
 
+REFUSED = "refused.example"
+"""A domain that the tests' databases refuse, as an operator's constraint may."""
+CONSTRAINT = f"ALTER TABLE email_events ADD CHECK (to_domain <> '{REFUSED}')"
+
+
 def settings(dsn: str, **more: Any) -> Settings:
     """Return settings with the section of the sink."""
     return Settings.model_validate({"sinks": {"postgres": {"dsn": dsn, **more}}}, strict=False)
