@@ -124,4 +124,4 @@ def gauge(title: str, *queries: Query, unit: str = "short", **more: object) -> P
 def _panel(
     title: str, kind: Kind, queries: tuple[Query, ...], unit: str, more: dict[str, object]
 ) -> Panel:
-    return Panel(title, kind, queries, unit=unit, **more)  # type: ignore[arg-type]  # checked by the generator's run
+    return Panel(title, kind, queries, unit=unit, **more)  # type: ignore[arg-type]  # each option is checked by its use
