@@ -64,6 +64,11 @@ $(TOOLS)/.redis: .ci/get-redis
 	@.ci/get-redis $(TOOLS)
 	@touch $@
 
+$(TOOLS)/.mail: .ci/get-mail
+	@mkdir -p $(TOOLS)
+	@.ci/get-mail
+	@touch $@
+
 MTAS := .cache/mtas
 PINS := $(wildcard tests/kit/mtas/*/package-lock.json tests/kit/mtas/*/go.sum)
 $(MTAS)/.made: .ci/get-mtas .ci/get-debian $(PINS)
@@ -101,7 +106,7 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/python -m pytest -q -m 'not ($(SUITES))' $(ARGS)
 
 .PHONY: test
-test: check $(TOOLS)/.redis $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
+test: check $(TOOLS)/.redis $(TOOLS)/.mail $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: format

@@ -77,6 +77,10 @@ class Course:
     """Days until the certificate of each endpoint (``smtp``, ``imap``) expires; may be negative."""
     reply_codes: dict[str, int] = field(default_factory=dict)
     """The last SMTP reply code by command (``connect``, ``auth``, ``mail``, ``rcpt``, ``data``)."""
+    earlier: list[Failure] = field(default_factory=list)
+    """Failures that were tried again, oldest first."""
+    host: str | None = None
+    """The server that was spoken to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,12 @@ class Sent:
     at_ms: int | None = None
     """Wall clock at the end of DATA."""
     tries: int = 1
+    at_monotonic: float | None = None
+    """The same moment on the clock that never goes back."""
+    code: int | None = None
+    enhanced_status: str | None = None
+    reply: str | None = None
+    """The server's last words, in one line and without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +117,7 @@ class Found:
     """The server's INTERNALDATE, in its own clock."""
     hops_ms: tuple[int, ...] = ()
     """Times of the Received headers, oldest first."""
+    sent_ms: int | None = None
+    """When its round began, by its token."""
+    deleted: bool = False
+    """It is gone from the folder, or marked as deleted where the server cannot do more."""
