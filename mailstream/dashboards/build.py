@@ -48,7 +48,9 @@ def dashboard_json(board: Board) -> str:
         .tooltip(model.DashboardCursorSync.CROSSHAIR)
         .refresh("1m")
         .time(board.since, "now")
-        .with_variable(dashboard.DatasourceVariable("DS_PROMETHEUS").label("Data source").type("prometheus"))
+        .with_variable(
+            dashboard.DatasourceVariable("DS_PROMETHEUS").label("Data source").type("prometheus")
+        )
     )
     for variable in board.variables:
         built.with_variable(_variable(variable))
@@ -163,7 +165,11 @@ def _reduced(built: Any, panel: Panel) -> Any:
         built.orientation(options.VizOrientation.HORIZONTAL)
         built.display_mode(options.BarGaugeDisplayMode.GRADIENT)
     elif panel.kind is Kind.STAT:
-        built.color_mode(options.BigValueColorMode.BACKGROUND if panel.names or panel.steps else options.BigValueColorMode.VALUE)
+        built.color_mode(
+            options.BigValueColorMode.BACKGROUND
+            if panel.names or panel.steps
+            else options.BigValueColorMode.VALUE
+        )
     return built
 
 
