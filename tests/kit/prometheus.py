@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import urllib.parse
@@ -115,6 +116,7 @@ def _running(folder: Path) -> Iterator[Prometheus]:
 
 def _showing(page: Callable[[], str]) -> Callable[[web.Request], Any]:
     async def answer(_: web.Request) -> web.Response:
-        return web.Response(text=page(), content_type="text/plain")
+        text = await asyncio.to_thread(page)
+        return web.Response(text=text, content_type="text/plain")
 
     return answer
