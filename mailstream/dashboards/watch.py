@@ -17,7 +17,7 @@ def _up() -> Panel:
         "Targets",
         Query("min by (source, origin) (mailstream_up)", "{{source}} {{origin}}"),
         names=_UP,
-        width=24,
+        width=18,
     )
 
 

@@ -11,11 +11,13 @@ import pytest
 from mailstream.dashboards.boards import BOARDS
 from mailstream.dashboards.model import Board
 from tests.kit.board_pages import pages
+from tests.kit.processes import START_S, wait_until
 from tests.kit.prometheus import Prometheus, scraping
 
 pytestmark = pytest.mark.integration
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules"
+METRIC = re.compile(r"(?<![\w:])(?:mail|mailstream|email)_\w+(?![\w:])")
 GRAFANAS = {"__rate_interval": "30s", "__range": "1h", "__interval": "30s"}
 """Variables that Grafana sets by itself."""
 
@@ -69,3 +71,30 @@ def test_prometheus_takes_every_rule_and_evaluates_it(prometheus: Prometheus) ->
         path.name for path in RULES.glob("*.yml")
     }
     assert [rule for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
+
+
+def test_every_metric_in_a_rule_is_one_of_ours_and_every_record_has_a_value(
+    prometheus: Prometheus,
+) -> None:
+    shown = set(prometheus.ask("label/__name__/values"))
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    named = {name for rule in rules for name in METRIC.findall(rule["query"])}
+    assert named
+    assert named <= shown
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    assert recorded
+    wait_until(
+        lambda: all(prometheus.values(name) for name in recorded),
+        "every record has a value",
+        within_s=START_S,
+    )
+
+
+def test_a_route_that_fails_is_about_to_alert_and_the_others_are_not(
+    prometheus: Prometheus,
+) -> None:
+    alerts = prometheus.ask("alerts")["alerts"]
+    routes = [
+        one["labels"]["route"] for one in alerts if one["labels"]["alertname"] == "MailRouteFailed"
+    ]
+    assert routes == ["own-to-gmx"]
