@@ -57,8 +57,12 @@ def top(title: str, metric: str, by: str, where: str = "", most: int = 20) -> Pa
     )
 
 
-def over_time(title: str, metric: str, by: str, where: str = "", **more: object) -> Panel:
+def over_time(
+    title: str, metric: str, by: str, where: str = "", *, unit: str = "short", stacked: bool = False
+) -> Panel:
     """Return a window's numbers over time."""
     extra = f", {where}" if where else ""
     name = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
-    return lines(title, Query(f"sum by ({by}) ({metric}{{{W}{extra}}})", name), **more)
+    return lines(
+        title, Query(f"sum by ({by}) ({metric}{{{W}{extra}}})", name), unit=unit, stacked=stacked
+    )
