@@ -232,7 +232,7 @@ def _kind(name: str) -> str:
     """Return what the field *name* holds."""
     hint = get_type_hints(MailEvent)[name]
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    return next(_KINDS[kind] for kind in kinds if kind is not NoneType)
+    return next(_KINDS.get(kind, "a table") for kind in kinds if kind is not NoneType)
 
 
 def _check_kinds(tree: ast.Expr) -> None:

@@ -13,7 +13,16 @@ from typing import Final, NoReturn
 
 import click
 
-from mailstream.commands import broker, classify, configuration, dead, replay, running, tail
+from mailstream.commands import (
+    broker,
+    classify,
+    configuration,
+    dead,
+    probe,
+    replay,
+    running,
+    tail,
+)
 from mailstream.commands.common import FAILED, WRONG, configurable
 from pipeline.core.errors import ConfigError, MailstreamError
 
@@ -24,6 +33,7 @@ COMMANDS: Final = (
     broker.topics,
     running.worker,
     running.produce,
+    probe.probe,
     tail.tail,
     dead.dead,
     replay.replay,

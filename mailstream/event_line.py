@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mailstream.commands.common import printable
 from pipeline.core.event import MailEvent
+from pipeline.core.families import ARRIVED
 
 STYLES: Final = {
     "delivered": "green",
@@ -54,7 +55,9 @@ def line(event: MailEvent) -> Text:
 def _words(event: MailEvent) -> Iterator[tuple[str, str]]:
     sender = event.user or event.login or event.from_address or event.from_domain
     yield f"{event.source or '-'}/{event.mta_node or event.origin or '-'}", "blue"
-    yield sender or "-", "bold"
+    yield event.route or sender or "-", "bold"
+    if event.outcome is not None:
+        yield event.outcome, "green" if event.outcome in ARRIVED else "red"
     receiver = event.to_user or event.to_domain
     if receiver:
         yield f"-> {receiver}", "bold"

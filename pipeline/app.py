@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.engine_stats import EngineStats
+from pipeline.core.pseudonym import Pseudonyms
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_TOPICS
 from pipeline.enrich.dedupe import reach_ms
 from pipeline.enrich.forms import forms
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from pipeline.kit.clock import Clock
 from pipeline.kit.kafka import client_options
+from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from pipeline.transport.engine import Engine
 from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
@@ -33,6 +36,7 @@ class Pipeline:
 def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     """Set up one worker's pipeline on the broker at *bootstrap*; call it in the event loop."""
     names, pipeline = settings.topics.names, settings.pipeline
+    families = pipeline.families
     options = EngineOptions(
         client=client_options(settings.kafka, bootstrap),
         commit_interval_ms=pipeline.commit_interval,
@@ -41,7 +45,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     )
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
-    board = Board(pipeline.windows)
+    board = Board(pipeline.windows, families)
     enricher = Enricher(
         names,
         settings.topics.partitions,
@@ -50,6 +54,8 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         tally=tally,
         stats=stats,
         forms=forms(gelf_mta_events=settings.gelf.mta_events),
+        probes=probe_accounts(settings),
+        families=families,
     )
     engine = Engine(
         names,
@@ -64,6 +70,14 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     )
     _add_agents(engine)
     return Pipeline(engine, board, tally, stats)
+
+
+def probe_accounts(settings: Settings) -> ProbeAccounts:
+    """Return the accounts of probes; the key of the hashes is asked for only if there are any."""
+    addresses = settings.probe_accounts
+    if not addresses:
+        return NO_PROBES
+    return ProbeAccounts(addresses, Pseudonyms(privacy_key(settings)).address)
 
 
 def _add_agents(engine: Engine) -> None:

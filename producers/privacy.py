@@ -12,16 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Final
 
 from pipeline.core.posted import FREE_TEXT, PostedEvent
+from pipeline.core.pseudonym import Pseudonyms
 
-HASH_BYTES: Final = 8
-"""Half of a hash's hex digits: 64 bits make two of a billion recipients meet with p = 3 %."""
-
-_MAX_KEY: Final = 64
-_PERSON: Final = b"mailstream"
 _MAX_QUOTED: Final = 64  # RFC 5321, 4.5.3.1.1; it also bounds the work on a reply of quotes
 _MAX_LOOSE: Final = 256
 
@@ -46,8 +41,6 @@ _ESCAPED: Final = re.compile(
 )
 _ESCAPES: Final = ("%40", "%25", "&#", "&commat;", "\\u0040")
 _WIDE_SIGNS: Final = ("\uff20", "\ufe6b")
-_ANGLE: Final = re.compile(r"<([^<>]*)>\s*\Z")
-_WHOLE_DOMAIN: Final = re.compile(r"[\w.\-]+|\[[0-9A-Za-z.:]+\]")
 
 _REPLY_FIELDS: Final = (*FREE_TEXT, "error_code")
 _SENDER_FIELDS: Final = ("user", "login", "auth_user", "from_user", "from_address", "from_")
@@ -69,18 +62,17 @@ class Privacy:
             pseudonymise: Any of ``user``, ``client_ip``.  With ``user``, addresses in replies are
                 hashed even where recipients are kept: a sender's may be among them.
         """
-        self._key = key if len(key) <= _MAX_KEY else blake2b(key, digest_size=_MAX_KEY).digest()
+        self._names = Pseudonyms(key)
         self._recipients = not keep_recipients
         self._user = "user" in pseudonymise
         self._client = "client_ip" in pseudonymise
         self._replies = self._recipients or self._user
-        self._address = lru_cache(maxsize=16_384)(self._hashed_address)
+        self._address = lru_cache(maxsize=16_384)(self._names.address)
         self._changes = 0
 
     def hash(self, text: str) -> str:
         """Return the keyed hash of *text*, case folded: 16 hex digits."""
-        folded = text.casefold().encode("utf-8", "surrogatepass")
-        return blake2b(folded, digest_size=HASH_BYTES, key=self._key, person=_PERSON).hexdigest()
+        return self._names.hash(text)
 
     def address(self, text: str) -> str:
         """Return ``<hash>@domain`` of an address, or the hash of a text that is none."""
@@ -148,14 +140,6 @@ class Privacy:
             if text:
                 setattr(event, name, self._address(text))
                 self._changes += 1
-
-    def _hashed_address(self, text: str) -> str:
-        angle = _ANGLE.search(text)
-        bare = (angle[1] if angle else text).strip()
-        local, _, domain = bare.rpartition("@")
-        if not local or _WHOLE_DOMAIN.fullmatch(domain) is None:
-            return self.hash(bare)
-        return f"{self.hash(bare)}@{domain.lower()}"
 
     def _quoted(self, match: re.Match[str]) -> str:
         local, domain = match.groups()

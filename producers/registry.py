@@ -72,6 +72,13 @@ PRODUCERS: Final = (
         "producers.sources.log_remote.service:serve",
         lambda settings: settings.log_remote is not None,
     ),
+    Producer(
+        "probe",
+        "Send mail on each route, look for it, and tell what came of it.",
+        "producers.sources.probe.service:serve",
+        lambda settings: settings.probe.config is not None,
+        lambda settings: bool(settings.probe.config or settings.kafka.bootstrap_servers),
+    ),
 )
 
 

@@ -14,7 +14,7 @@ import click
 
 from mailstream.dashboards.boards import BOARDS
 from mailstream.dashboards.build import dashboard_json
-from producers.sources.probe.metrics import full_prefix
+from producers.sources.probe.config import Options
 
 ROOT: Final = Path(__file__).parents[2]
 GRAFANA: Final = ROOT / "deploy" / "grafana"
@@ -27,7 +27,7 @@ def files(prefix: str = DEFAULT_PREFIX) -> dict[str, str]:
     written = {f"{board.name}.json": dashboard_json(board) for board in BOARDS}
     if prefix != DEFAULT_PREFIX:
         written[RULES.name] = RULES.read_text(encoding="utf-8")
-    ours, wanted = full_prefix(DEFAULT_PREFIX), full_prefix(prefix)
+    ours, wanted = (Options(metrics_prefix=one).series_prefix for one in (DEFAULT_PREFIX, prefix))
     return {name: text.replace(ours, wanted) for name, text in written.items()}
 
 

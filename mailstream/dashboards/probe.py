@@ -83,10 +83,10 @@ def _odd_mails() -> Panel:
     )
 
 
-def _results() -> Panel:
+def _outcomes() -> Panel:
     return lines(
-        "Rounds by result",
-        Query(f"sum by (result) (increase({P}rounds_total{ON}[1h]))", "{{result}}"),
+        "Outcomes",
+        Query(f"sum by (outcome) (increase({P}outcomes_total{ON}[1h]))", "{{outcome}}"),
         stacked=True,
         description="Per hour.",
     )
@@ -100,7 +100,7 @@ ERRORS: Final = Board(
         Row("Worst", (_worst(), panels.in_a_row())),
         Row("By step and class", (panels.errors_by_step(), panels.errors_by_class())),
         Row("Replies", (panels.reply_codes(), panels.rate_limited())),
-        Row("Results", (_results(), _odd_mails())),
+        Row("Outcomes", (_outcomes(), _odd_mails())),
         Row("Last", (_last_error(), panels.certificates(), panels.last_times())),
     ),
     (panels.ROUTE,),
@@ -183,15 +183,6 @@ def _roundtrips() -> Row:
                 "95th percentile",
                 Query(f"max by (route) (quantile_over_time(0.95, {last}))", "{{route}}"),
                 unit="s",
-            ),
-            lines(
-                "95th percentile from the histogram",
-                Query(
-                    f"histogram_quantile(0.95, sum by (le, route) (rate({P}roundtrip_duration_seconds_bucket{ON}[$window])))",
-                    "{{route}}",
-                ),
-                unit="s",
-                width=24,
             ),
         ),
     )

@@ -6,7 +6,7 @@ milliseconds (``2026-01-02T03:04:05.678Z``).
 
 ``delivered``, ``bounced``, ``received``, ``expired`` and inbound ``rejected`` are one event per
 recipient; ``deferred`` one per attempt and recipient; ``sent`` (accepted for sending) and
-``rejected`` at submission one per message, with ``recipients``.
+``rejected`` at submission one per message, with ``recipients``.  ``probe`` is one per outcome.
 """
 
 from __future__ import annotations
@@ -33,6 +33,18 @@ EVENT_TYPES: Final = (
 """Every ``event_type``.  The place in this tuple is its number in delta frames: only append."""
 
 EVENT_TYPE_NUMBER: Final = {name: number for number, name in enumerate(EVENT_TYPES)}
+
+PROBE_OUTCOMES: Final = (
+    "inbox",
+    "junk",
+    "late",
+    "duplicate",
+    "lost",
+    "send_failed",
+    "receive_failed",
+    "uncertain",
+)
+"""Every ``outcome`` of a probe."""
 
 DIRECTIONS: Final = ("outbound", "inbound", "internal", "local")
 
@@ -93,6 +105,13 @@ class MailEvent(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     size_bytes: int | None = None
     recipients: int | None = None
     spam_score: float | None = None
+    # how a probe ended
+    route: str | None = None
+    outcome: str | None = None
+    failed_phase: str | None = None
+    error_class: str | None = None
+    phases_ms: dict[str, float] | None = None
+    folder: str | None = None
     # added
     provider: str | None = None
     bounce_class: str | None = None

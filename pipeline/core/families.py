@@ -37,7 +37,15 @@ MAIL_TYPES: Final = (
 )
 
 
+ACCEPTED_TYPES: Final = ("sent", "delivered", "bounced")
+"""Types that may tell that mail was accepted for sending (see :func:`counts_volume`)."""
+
 LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
+
+PROBE_TYPES: Final = ("probe",)
+
+ARRIVED: Final = frozenset({"inbox", "junk"})
+"""Outcomes of probes that arrived in time."""
 
 
 class Mail(StrEnum):
@@ -45,10 +53,16 @@ class Mail(StrEnum):
 
     CUSTOMER = "customer"
     """Outbound mail that is neither a DSN nor a probe."""
+    ACCEPTED = "accepted"
+    """Customer mail that was accepted for sending (see :func:`counts_volume`)."""
     ALL = "all"
     """Every mail event; never logins or probe outcomes."""
     LOGINS = "logins"
     """Attempts to log in."""
+    PROBES = "probes"
+    """Outcomes of probes."""
+    ARRIVED = "arrived"
+    """Outcomes of probes that arrived in time."""
 
 
 class Sum(StrEnum):
@@ -91,6 +105,11 @@ class Family:
     """Fields whose values are a small closed set: they keep their value under ``_other``."""
     last_event: str | None = None
     """Metric that shows the newest event time of each key and type, in seconds."""
+    last_event_help: str = (
+        "When the newest event of customer mail happened, seconds since the epoch."
+    )
+    last_event_by_type: bool = True
+    """Whether *last_event* has the label ``event_type``; needless where a family has one type."""
 
 
 FAMILIES: Final = (
@@ -118,6 +137,21 @@ FAMILIES: Final = (
                 by_event_type=False,
             ),
         ),
+    ),
+    Family(
+        name="user_auth_method",
+        fields=("user", "auth_method"),
+        labels=("user", "auth_method"),
+        mail=Mail.ACCEPTED,
+        event_types=ACCEPTED_TYPES,
+        exports=(
+            Export(
+                "mail_user_auth_method",
+                "Customer mail accepted for sending, by accountable sender and the way in which it logged in (none: not told); per message, per recipient where a source tells outcomes only.",
+                by_event_type=False,
+            ),
+        ),
+        defaults={"auth_method": NO_VALUE},
     ),
     Family(
         name="ip",
@@ -257,6 +291,32 @@ FAMILIES: Final = (
         ),
         defaults={"auth_scope": NO_VALUE},
         bounded=("auth_result",),
+    ),
+    Family(
+        name="route",
+        fields=("route", "origin", "outcome"),
+        labels=("route", "origin", "outcome"),
+        mail=Mail.PROBES,
+        event_types=PROBE_TYPES,
+        exports=(
+            Export(
+                "mail_route_probes",
+                "Rounds of roundtrip probes by route, the probe that ran them and outcome; a late mail and a duplicate one count beside the outcome of their round.",
+                by_event_type=False,
+            ),
+        ),
+        bounded=("outcome",),
+    ),
+    Family(
+        name="route_success",
+        fields=("route", "origin"),
+        labels=("route", "origin"),
+        mail=Mail.ARRIVED,
+        event_types=PROBE_TYPES,
+        exports=(),
+        last_event="mail_route_last_success_timestamp_seconds",
+        last_event_help="When the newest probe of a route arrived in time, in the inbox or in junk, seconds since the epoch; gone once the longest window holds none.",
+        last_event_by_type=False,
     ),
 )
 """Every family.  Frames carry names, so rows may be added, removed and reordered."""

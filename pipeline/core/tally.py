@@ -24,8 +24,8 @@ class CounterFamily:
     name: str
     help: str
     labels: tuple[str, ...]
-    capped: str | None = None
-    """A label whose values come from outside: after ``max_values`` distinct ones, ``_other``."""
+    capped: tuple[str, ...] = ()
+    """Labels whose values come from outside: after ``max_values`` distinct ones, ``_other``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ COUNTERS: Final = (
         "mail_ip_outcomes_total",
         "Events of customer mail by sending address and provider.",
         ("ip", "provider", "event_type"),
-        capped="ip",
+        capped=("ip",),
     ),
     CounterFamily(
         "mail_provider_outcomes_total",
@@ -57,10 +57,10 @@ COUNTERS: Final = (
     ),
     CounterFamily(
         "mail_unclassified_replies_total",
-        "Deferred, bounced and rejected events whose reply no rule knows, by what such replies share; "
+        "Deferred, bounced (late too) and rejected events whose reply no rule knows, by what such replies share; "
         "see docs/bounces.md.",
         ("fingerprint",),
-        capped="fingerprint",
+        capped=("fingerprint",),
     ),
     CounterFamily(
         "mail_events_duplicate_total",
@@ -111,10 +111,16 @@ HISTOGRAMS: Final = (
         ("provider",),
     ),
     HistogramFamily(
+        "mail_route_roundtrip_seconds",
+        "Time from the end of sending to first sight of probes that arrived in time, in the inbox or in junk.",
+        ("route", "origin"),
+        capped=("route", "origin"),
+    ),
+    HistogramFamily(
         "mail_ip_delivery_seconds",
         "Delivery time of delivered customer mail, by sending address.",
         ("ip",),
-        capped="ip",
+        capped=("ip",),
     ),
 )
 
@@ -127,10 +133,10 @@ class Tally:
     def __init__(self, max_values: int = 500) -> None:
         """Cap labels from outside at *max_values* distinct values each."""
         self._max_values = max_values
-        self._capped: dict[str, tuple[int, set[str]]] = {}
+        self._capped: dict[str, tuple[list[int], set[Labels]]] = {}
         for family in (*COUNTERS, *HISTOGRAMS):
-            if family.capped is not None:
-                self._capped[family.name] = (family.labels.index(family.capped), set())
+            if family.capped:
+                self._capped[family.name] = ([*map(family.labels.index, family.capped)], set())
         self.counters: dict[str, dict[Labels, int]] = {family.name: {} for family in COUNTERS}
         self.histograms: dict[str, dict[Labels, tuple[NDArray[np.int64], float]]] = {
             family.name: {} for family in HISTOGRAMS
@@ -158,10 +164,11 @@ class Tally:
         capped = self._capped.get(name)
         if capped is None:
             return labels
-        place, known = capped
-        if labels[place] in known:
+        places, known = capped
+        values = tuple(labels[place] for place in places)
+        if values in known:
             return labels
         if len(known) < self._max_values:
-            known.add(labels[place])
+            known.add(values)
             return labels
-        return (*labels[:place], OTHER, *labels[place + 1 :])
+        return tuple(OTHER if place in places else label for place, label in enumerate(labels))

@@ -42,6 +42,7 @@ TOPICS: Final = (
     Topic("raw.haraka", "what Haraka reported, its own JSON", _RAW_KEY, 7 * DAY_MS),
     Topic("raw.cpanel", "rows of emailtrack_search, WHM's own JSON", _RAW_KEY, 7 * DAY_MS),
     Topic("raw.gelf", "GELF messages about mail and logins", _RAW_KEY, 7 * DAY_MS),
+    Topic("raw.probe", "outcomes of roundtrip probes", "the route", 7 * DAY_MS),
     Topic("raw.node", "observations of nodes and heartbeats", "the node", 7 * DAY_MS),
     Topic("events", "enriched MailEvents, JSON", "as the raw record", 30 * DAY_MS),
     Topic(

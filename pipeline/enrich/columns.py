@@ -18,31 +18,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import FAMILIES, Mail
+from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, counts_volume
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 Row = tuple[Any, ...]
-"""The values of :data:`FIELDS` of one event."""
+"""The values of a :class:`Layout`'s fields of one event."""
 
-FIELDS: Final = tuple(
-    dict.fromkeys(
-        (
-            *("event_type", "source", "origin", "direction", "is_dsn", "is_probe"),
-            *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms"),
-            *("provider", "bounce_class", "sending_ip"),
-            *(field for family in FAMILIES for field in family.fields),
-        )
-    )
+_ALWAYS: Final = (
+    *("event_type", "source", "origin", "direction", "is_dsn", "is_probe"),
+    *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms"),
+    *("provider", "bounce_class", "sending_ip", "route", "outcome"),
 )
-"""Every ``MailEvent`` field that is counted or counted by."""
+"""Fields that are counted or counted by whatever the families are."""
 
-row_of: Final = attrgetter(*FIELDS)
-"""Return the row of one event."""
+_NUMBERS: Final = frozenset({"attempt", "response_code"})
+"""Fields of numbers that are counted by."""
 
-_PLACE: Final = {field: place for place, field in enumerate(FIELDS)}
+
+class Layout:
+    """Which fields of an event are its row."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        """Keep what *families* are counted by, and what is always counted."""
+        counted_by = (field for family in families for field in family.fields)
+        self.fields = tuple(dict.fromkeys((*_ALWAYS, *counted_by)))
+        self.place = {field: place for place, field in enumerate(self.fields)}
+        self.row_of: attrgetter[Row] = attrgetter(*self.fields)
+        """Return the row of one event."""
+
+
+LAYOUT: Final = Layout(FAMILIES)
 
 _DENSE_AT_MOST: Final = 1 << 18
 """Spaces up to this size are counted in an array of that length, larger ones by sorting."""
@@ -67,28 +75,37 @@ class Distinct(NamedTuple):
 class Columns:
     """Columns of one batch's events, made when first asked for."""
 
-    def __init__(self, rows: Sequence[Row], event_ms: Sequence[int]) -> None:
-        """Take the rows of the events and the times at which they are counted."""
+    def __init__(
+        self, rows: Sequence[Row], event_ms: Sequence[int], layout: Layout = LAYOUT
+    ) -> None:
+        """Take the rows of the events, laid out so, and the times at which they are counted."""
         self.length = len(rows)
-        self._values: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * len(FIELDS)
+        self._place = layout.place
+        nothing: list[tuple[Any, ...]] = [()] * len(layout.fields)
+        self._values = list(zip(*rows, strict=True)) or nothing
         self.event_ms = np.array(event_ms, np.int64)
         numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
         self.event_type = np.fromiter(numbers, np.int64, self.length)
+        self._accepted: Flags | None = None
+        self._customer: Flags | None = None
         self._columns: dict[str, Column] = {}
         self._absent: dict[str, Flags | None] = {}
         self._scopes: dict[tuple[Mail, tuple[str, ...]], Flags] = {}
 
     def values(self, field: str) -> tuple[Any, ...]:
         """Return the value of *field* of every event."""
-        return self._values[_PLACE[field]]
+        return self._values[self._place[field]]
 
     def column(self, field: str) -> Column:
-        """Return the column of the text field *field*."""
+        """Return the column of *field*, as text."""
         held = self._columns.get(field)
         if held is None:
             numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
             codes = np.fromiter(map(numbers.__getitem__, self.values(field)), np.int64, self.length)
-            held = self._columns[field] = Column(list(numbers), codes)
+            names = list(numbers)
+            if field in _NUMBERS:
+                names = [None if name is None else str(name) for name in names]
+            held = self._columns[field] = Column(names, codes)
         return held
 
     def absent(self, field: str) -> Flags | None:
@@ -128,15 +145,39 @@ class Columns:
         if held is None:
             wanted = np.array([name in event_types for name in EVENT_TYPES], np.bool_)
             held = wanted[self.event_type]
-            if mail is Mail.CUSTOMER:
-                held &= self._customer()
+            if mail in {Mail.CUSTOMER, Mail.ACCEPTED}:
+                held &= self._customers()
+            if mail is Mail.ACCEPTED:
+                held &= self.accepted()
+            if mail is Mail.ARRIVED and held.any():
+                held &= self._arrived()
             self._scopes[mail, event_types] = held
         return held
 
-    def _customer(self) -> Flags:
-        direction = self.column("direction")
-        outbound = np.array([name == "outbound" for name in direction.names], np.bool_)
-        return outbound[direction.codes] & ~self.flags("is_dsn") & ~self.flags("is_probe")
+    def accepted(self) -> Flags:
+        """Tell which events say that a message was accepted for sending."""
+        if self._accepted is None:
+            sources = self.column("source")
+            counted = [
+                [counts_volume(source or "", name) for name in EVENT_TYPES]
+                for source in sources.names
+            ]
+            self._accepted = np.array(counted, np.bool_)[sources.codes, self.event_type]
+        return self._accepted
+
+    def _customers(self) -> Flags:
+        if self._customer is None:
+            direction = self.column("direction")
+            outbound = np.array([name == "outbound" for name in direction.names], np.bool_)[
+                direction.codes
+            ]
+            self._customer = outbound & ~self.flags("is_dsn") & ~self.flags("is_probe")
+        return self._customer
+
+    def _arrived(self) -> Flags:
+        outcome = self.column("outcome")
+        arrived = np.array([name in ARRIVED for name in outcome.names], np.bool_)
+        return arrived[outcome.codes]
 
 
 def distinct(values: Ints, space: int) -> Distinct:

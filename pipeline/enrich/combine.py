@@ -25,7 +25,7 @@ from pipeline.core.delta import (
     encode_frame,
 )
 from pipeline.core.event import EVENT_TYPES, partition_of
-from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum, counts_volume
+from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.pane import BASE_PANE_MS
 from pipeline.enrich.columns import Columns, Flags, Ints, distinct
 from pipeline.enrich.memo import Memo
@@ -169,6 +169,8 @@ def _places(
     """Return the events that add to *family*; count those that would, but lack a field."""
     wanted = columns.scope(family.mail, family.event_types) & windowed
     number = int(np.count_nonzero(wanted))
+    if not number:
+        return None
     for name in family.fields:
         absent = None if name in family.defaults else columns.absent(name)
         if absent is not None:
@@ -251,12 +253,7 @@ def _added(amounts: Ints, inverse: Ints, length: int) -> Ints:
 def volume(columns: Columns, one: Sum) -> Ints:
     """Return the recipients or bytes that each event adds."""
     amounts = np.zeros(columns.length, np.int64)
-    sources = columns.column("source")
-    counted = np.array(
-        [[counts_volume(source or "", name) for name in EVENT_TYPES] for source in sources.names],
-        np.bool_,
-    )
-    places = np.flatnonzero(counted[sources.codes, columns.event_type]).tolist()
+    places = np.flatnonzero(columns.accepted()).tolist()
     recipients = one is Sum.RECIPIENTS
     values = columns.values("recipients" if recipients else "size_bytes")
     absent = 1 if recipients else 0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.engine_stats import EngineStats, OriginTimes
 from pipeline.core.event import EVENT_TYPES
-from pipeline.core.families import FAILURE_TYPES, MAIL_TYPES, NO_VALUE, Mail
+from pipeline.core.families import FAILURE_TYPES, MAIL_TYPES, NO_VALUE, PROBE_TYPES, Mail
 from pipeline.core.tally import BOUNDS_SECONDS, Labels, Tally
 from pipeline.enrich.columns import Column, Columns, Flags, Floats, Ints, distinct
 
@@ -71,13 +71,17 @@ def count_events(counts: Counts, columns: Columns) -> None:
     ):
         _count(counts, name, places, labels)
     delivered = np.flatnonzero(columns.scope(Mail.CUSTOMER, ("delivered",)))
+    arrived = np.flatnonzero(columns.scope(Mail.ARRIVED, PROBE_TYPES))
     delivery, queue = columns.seconds("delivery_time_ms"), columns.seconds("queue_time_ms")
     for name, seconds, label in (
         ("mail_provider_delivery_seconds", delivery, provider),
         ("mail_provider_queue_seconds", queue, provider),
         ("mail_ip_delivery_seconds", delivery, ip),
     ):
-        _observe(counts, name, seconds[delivered], label, label.codes[delivered])
+        _observe(counts, name, seconds, delivered, (label,))
+    if len(arrived):
+        route = columns.column("route"), columns.column("origin")
+        _observe(counts, "mail_route_roundtrip_seconds", delivery, arrived, route)
 
 
 def count_late(counts: Counts, columns: Columns, late: Flags) -> None:
@@ -119,10 +123,17 @@ def commit_newest(newest: dict[tuple[str, str], Newest], stats: EngineStats) -> 
             held.delay_ms = times.delay_ms
 
 
-def _count(counts: Counts, name: str, places: NDArray[np.intp], labels: Sequence[Column]) -> None:
-    """Count the events at *places* by *labels*; where one is absent there is nothing to count."""
-    if not len(places):
-        return
+class Grouped(NamedTuple):
+    """Some events by their labels."""
+
+    labels: list[tuple[str | None, ...]]
+    """The distinct combinations."""
+    inverse: Ints
+    """The place of each event's combination in *labels*."""
+
+
+def _grouped(places: NDArray[np.intp], labels: Sequence[Column]) -> Grouped:
+    """Group the events at *places* by *labels*."""
     code: Ints = np.zeros(len(places), np.int64)
     space = 1
     for label in labels:
@@ -134,24 +145,38 @@ def _count(counts: Counts, name: str, places: NDArray[np.intp], labels: Sequence
     for label in reversed(labels):
         rest, place = np.divmod(rest, len(label.names))
         texts.append([label.names[number] for number in place.tolist()])
+    return Grouped(list(zip(*reversed(texts), strict=True)), found.inverse)
+
+
+def _count(counts: Counts, name: str, places: NDArray[np.intp], labels: Sequence[Column]) -> None:
+    """Count the events at *places* by *labels*; where one is absent there is nothing to count."""
+    if not len(places):
+        return
+    found = _grouped(places, labels)
     numbers = np.bincount(found.inverse).tolist()
-    for present, number in zip(zip(*reversed(texts), strict=True), numbers, strict=True):
+    for present, number in zip(found.labels, numbers, strict=True):
         if None not in present:
             counts.add(name, cast("Labels", present), number)
 
 
-def _observe(counts: Counts, name: str, seconds: Floats, label: Column, codes: Ints) -> None:
-    """Sort *seconds*, NaN where not told, into buckets by *label*, whose codes are beside them."""
-    told = ~np.isnan(seconds)
-    if None in label.names:
-        told &= codes != label.names.index(None)
-    if not told.any():
+def _observe(
+    counts: Counts,
+    name: str,
+    seconds: Floats,
+    places: NDArray[np.intp],
+    labels: Sequence[Column],
+) -> None:
+    """Sort the *seconds* of the events at *places*, NaN where not told, into buckets by *labels*."""
+    places = places[~np.isnan(seconds[places])]
+    if not len(places):
         return
-    seconds, code = seconds[told], codes[told]
-    bucket = np.searchsorted(_BOUNDS, seconds, side="left")
-    size = len(label.names)
-    table = np.bincount(code * _BUCKETS + bucket, minlength=size * _BUCKETS)
-    table = table.reshape(size, _BUCKETS)
-    totals = np.bincount(code, weights=seconds, minlength=size).tolist()
-    for place in np.flatnonzero(table.any(axis=1)).tolist():
-        counts.observed.append((name, (label.names[place] or "",), table[place], totals[place]))
+    found = _grouped(places, labels)
+    bucket = np.searchsorted(_BOUNDS, seconds[places], side="left")
+    size = len(found.labels)
+    table = np.bincount(found.inverse * _BUCKETS + bucket, minlength=size * _BUCKETS)
+    totals = np.bincount(found.inverse, weights=seconds[places], minlength=size).tolist()
+    for present, line, total in zip(
+        found.labels, table.reshape(size, _BUCKETS), totals, strict=True
+    ):
+        if None not in present:
+            counts.observed.append((name, cast("Labels", present), line, total))

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from pipeline.core.posted import PostedEvent
-from pipeline.enrich.parse import cpanel, gelf, haraka, wildduck, zonemta, zonemta_log
+from pipeline.enrich.parse import cpanel, gelf, haraka, probe, wildduck, zonemta, zonemta_log
 from pipeline.enrich.parsing import Parser
 
 
@@ -29,6 +29,8 @@ class Form:
     """None: the value is a posted event."""
     names_user: bool = False
     """Whether the source alone says who is accountable: nobody is, where it does not."""
+    tells_of_probes: bool = False
+    """Whether its events are outcomes of probes; the fields of these are dropped elsewhere."""
 
 
 Forms: TypeAlias = Mapping[tuple[str, str], Form]
@@ -57,4 +59,5 @@ def forms(*, gelf_mta_events: bool = False) -> Forms:
         ("cpanel", "poll"): Form(None, as_it_is, cpanel.parse, names_user=True),
         ("gelf", "gelf"): Form(None, as_it_is, partial(gelf.parse, mta_events=gelf_mta_events)),
         ("wildduck", "gelf"): Form(None, as_it_is, wildduck.parse),
+        ("probe", "probe"): Form(None, as_it_is, probe.parse, tells_of_probes=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple
 
 from pipeline.core.batch import Record, header
 from pipeline.core.errors import Reason, RecordError
+from pipeline.core.event import RESERVED_VALUES
 from pipeline.core.pane import BASE_PANE_MS, FUTURE_AFTER_MS
 from pipeline.core.timestamp import MIN_MS, rfc3339
 from pipeline.enrich.forms import Form, Forms
@@ -16,6 +18,7 @@ from pipeline.enrich.memo import Memo
 
 MAX_RECEIVED_MS: Final = BASE_PANE_MS * ((1 << 32) - 1) - FUTURE_AFTER_MS
 """Panes have 32 bits in delta frames, and an event may be newer than its ingest: the year 3331."""
+_CONTROL: Final = re.compile(r"[\x00-\x1f]")
 MAX_ID: Final = 1000
 MAX_NAME: Final = 256
 """Bytes; an API key's name has up to 64 characters of up to four."""
@@ -158,9 +161,12 @@ def _name(header_name: str, value: bytes | None) -> str:
     if not value or len(value) > MAX_NAME:
         raise _unusable(header_name, f"is not a text of 1 to {MAX_NAME} bytes")
     try:
-        return value.decode("utf-8")
+        name = value.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise _unusable(header_name, "is not UTF-8") from exc
+    if name in RESERVED_VALUES or _CONTROL.search(name) is not None:  # it may be part of a key
+        raise _unusable(header_name, "is reserved or has a control character")
+    return name
 
 
 def _received(value: bytes | None) -> int:

@@ -11,18 +11,20 @@ from typing import Final, NamedTuple
 
 from pipeline.core.families import FAILURE_TYPES, LOGIN_TYPES
 from pipeline.core.pane import FUTURE_AFTER_MS, LATE_AFTER_MS
-from pipeline.core.posted import PostedEvent
+from pipeline.core.posted import PROBE_FIELDS, PostedEvent, tells_of_a_probe
 from pipeline.enrich.addresses import domain, ip
 from pipeline.enrich.classify import LOOKED_AT, Classifier, Reply
 from pipeline.enrich.head import Head
 from pipeline.enrich.memo import Memo
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.providers import OTHER, provider_of
 from pipeline.enrich.reply import PREFIX, SEARCHED, Codes, codes, codes_at_start, status_of
 from pipeline.enrich.sender import Claim, Sender, identify
 
 _LOGINS: Final = dict(zip(LOGIN_TYPES, ("succeeded", "failed"), strict=True))
 """What ``auth_result`` is, by event type."""
-_FAILURES: Final = frozenset(FAILURE_TYPES)
+_FAILURES: Final = frozenset({*FAILURE_TYPES, "bounced_late"})
+"""Types whose reply is classified; what came back late is in no family of failures."""
 BOUNCE_ZONE: Final = "bounces"
 """ZoneMTA's zone for the DSNs that it makes itself."""
 
@@ -43,9 +45,11 @@ class Place(NamedTuple):
 class Normaliser:
     """Normalises and enriches; holds nothing but caches."""
 
-    def __init__(self) -> None:
-        """Start with empty caches."""
-        self._senders: Memo[tuple[str | None, ...], Sender] = Memo(_identify)
+    def __init__(self, probes: ProbeAccounts = NO_PROBES) -> None:
+        """Start with empty caches; mail of *probes* is told from that of customers."""
+        self._probes = probes
+        self._has_probes = bool(probes)
+        self._senders: Memo[tuple[str | None, ...], Sender] = Memo(self._identify)
         self._places: Memo[str, Place] = Memo(_place)
         self._ips: Memo[str, str | None] = Memo(ip)
         self._starts: Memo[str, Codes] = Memo(codes_at_start)
@@ -66,8 +70,11 @@ class Normaliser:
         event.feed = head.feed
         event.origin = head.origin
         event.received = head.received
-        if event.is_probe:
+        if event.is_probe:  # settled when it is known who sent it, and to whom
             event.is_probe = False
+        if tells_of_a_probe(event) and not head.form.tells_of_probes:
+            for name in PROBE_FIELDS:
+                setattr(event, name, None)
         late = head.received_ms - posted_ms > LATE_AFTER_MS
         if late is not event.late:  # a read is 5 ns, a write 22
             event.late = late
@@ -81,6 +88,8 @@ class Normaliser:
             event.source_ip = event.hostname = None
         self._attribute(event, names_user=head.form.names_user)
         self._locate(event)
+        if self._has_probes and self._probes.receive(event):
+            event.is_probe = True
         self._explain(event)
         return posted_ms
 
@@ -91,11 +100,16 @@ class Normaliser:
             if event.from_address is None:
                 event.from_address = event.from_
             event.from_ = None
-        user, login, event.from_user, event.from_domain, event.from_address, is_dsn = self._senders[
+        sender = self._senders[
             event.user, event.auth_user, event.from_user, event.from_domain, event.from_address
         ]
+        user, login, event.from_user, event.from_domain, event.from_address, is_dsn, is_probe = (
+            sender
+        )
         if is_dsn or event.zone == BOUNCE_ZONE:
             event.is_dsn = True
+        if is_probe:
+            event.is_probe = True
         result = _LOGINS.get(event.event_type or "")
         if result is not None:
             event.user = self._login_name(event)
@@ -165,6 +179,10 @@ class Normaliser:
         """Return what a failed event's reply has in common with others like it."""
         return self._classifier.fingerprint(_reply(event))
 
+    def _identify(self, claim: tuple[str | None, ...]) -> Sender:
+        sender = identify(Claim(*claim))
+        return sender._replace(is_probe=self._probes.sent(sender))
+
 
 def _reply(event: PostedEvent) -> Reply:
     words = event.response_message or event.error_message
@@ -182,10 +200,6 @@ def drop_empty(event: PostedEvent) -> None:
     for name in _TEXTS:
         if getattr(event, name) == "":
             setattr(event, name, None)
-
-
-def _identify(claim: tuple[str | None, ...]) -> Sender:
-    return identify(Claim(*claim))
 
 
 def _place(text: str) -> Place:

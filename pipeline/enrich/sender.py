@@ -33,6 +33,8 @@ class Sender(NamedTuple):
     from_domain: str | None
     from_address: str | None
     is_dsn: bool
+    is_probe: bool = False
+    """Whether it is an account of probes."""
 
 
 _NAME_AND_LOGIN: Final = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")

@@ -14,11 +14,12 @@ import xxhash
 from pipeline.core.batch import Output, OutRecord, Record, StepResult, TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.errors import Reason
+from pipeline.core.families import FAMILIES, Family
 from pipeline.core.pane import LATE_AFTER_MS
 from pipeline.core.seen import VERSION, SeenRun, decode_run, encode_run
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_PREFIX, TopicNames
-from pipeline.enrich.columns import Columns, Ints
+from pipeline.enrich.columns import Columns, Ints, Layout
 from pipeline.enrich.combine import Combiner
 from pipeline.enrich.counts import (
     Counts,
@@ -33,6 +34,7 @@ from pipeline.enrich.dedupe import BUCKETS, Hashes, SeenSet, Verdict, segments_o
 from pipeline.enrich.forms import Forms
 from pipeline.enrich.head import Headed, Heads, Refused
 from pipeline.enrich.parsing import Skip
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.transform import Transformed, Transformer
 
 
@@ -49,6 +51,8 @@ class Enricher:
         tally: Tally,
         stats: EngineStats,
         forms: Forms,
+        probes: ProbeAccounts = NO_PROBES,
+        families: Sequence[Family] = FAMILIES,
     ) -> None:
         """Set up with no partition open.
 
@@ -60,6 +64,8 @@ class Enricher:
             tally: Where events are counted, after the commit.
             stats: Where newest times and the state of the seen-sets are shown, after the commit.
             forms: Of the records that are read.
+            probes: Whose mail is no customer's.
+            families: That are counted.
         """
         self._names = names
         self._horizon_ms = horizon_ms
@@ -67,8 +73,9 @@ class Enricher:
         self._tally = tally
         self._stats = stats
         self._heads = Heads(forms)
-        self._transformer = Transformer()
-        self._combiner = Combiner(partitions)
+        self._layout = Layout(families)
+        self._transformer = Transformer(probes, self._layout)
+        self._combiner = Combiner(partitions, families)
         self._seen: dict[TopicPartition, SeenSet] = {}
         self._show_seen()
 
@@ -105,7 +112,7 @@ class Enricher:
             Refused(headed.records[place], headed.heads[place].source, error)
             for place, error in transformed.refused.items()
         ]
-        columns = Columns(transformed.rows, transformed.event_ms)
+        columns = Columns(transformed.rows, transformed.event_ms, self._layout)
         fresh_ms = received_ms[np.array(transformed.places, np.intp)]
         outputs: list[Output] = []
         if transformed.places:

@@ -20,11 +20,12 @@ from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent, check_fields
 from pipeline.core.timestamp import epoch_ms, rfc3339
 from pipeline.enrich.bounce_rules import UNCLASSIFIED
-from pipeline.enrich.columns import Row, row_of
+from pipeline.enrich.columns import LAYOUT, Layout, Row
 from pipeline.enrich.head import Headed
 from pipeline.enrich.memo import Memo
 from pipeline.enrich.normalise import Normaliser, drop_empty
 from pipeline.enrich.parsing import Context, Skip
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 
 _decode = msgspec.json.Decoder(PostedEvent).decode
 _encode_into = msgspec.json.Encoder().encode_into
@@ -74,10 +75,11 @@ class Transformed:
 class Transformer:
     """Transforms records; holds nothing but caches."""
 
-    def __init__(self) -> None:
-        """Start with empty caches."""
+    def __init__(self, probes: ProbeAccounts = NO_PROBES, layout: Layout = LAYOUT) -> None:
+        """Start with empty caches; mail of *probes* is told from that of customers."""
+        self._row_of = layout.row_of
         self._seconds: Memo[str, int] = Memo(_second_ms)
-        self._normaliser = Normaliser()
+        self._normaliser = Normaliser(probes)
         self._buffer = bytearray()
 
     def transform(self, headed: Headed, places: Sequence[int], into: Transformed) -> None:
@@ -86,7 +88,7 @@ class Transformer:
         heads = [headed.heads[place] for place in places]
         ids = [headed.ids[place] for place in places]
         buffer = self._buffer
-        normalise, time = self._normaliser.apply, self._time
+        normalise, time, row_of = self._normaliser.apply, self._time, self._row_of
         for place, event_id, head, value, odd in zip(
             places, ids, heads, values, look(values), strict=True
         ):

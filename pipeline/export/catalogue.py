@@ -17,8 +17,6 @@ from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS
 
 Kind = Literal["gauge", "counter", "histogram"]
 
-LAST_EVENT_HELP: Final = "When the newest event of customer mail happened, seconds since the epoch."
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -142,7 +140,12 @@ _WINDOWS_TEXT: Final = (
     "of a family keep their name; the rest are summed under `_other`, so that a family's sum is "
     "always the whole. A key lives on one worker: `sum` over workers is the whole, `topk` over "
     "them the global top. `/metrics?name[]=mailstream_lag` shows chosen metrics alone; a scrape "
-    "without a window's family uses up no zero of it."
+    "without a window's family uses up no zero of it.\n\nThe families are {families}; "
+    "`pipeline.families_off` names those that are not wanted. `pipeline.dimensions` adds counts, e.g. "
+    "`{{zone_class: [zone, bounce_class]}}` the gauge `mail_zone_class_events` with the labels `window`, `zone`, "
+    "`bounce_class` and `event_type`: of customer mail, or of all mail where `direction` is one of the "
+    "fields. An event that lacks a field adds nothing and is counted in "
+    "`mail_events_unattributed_total`. All workers need the same families: a worker counts for the others."
 )
 _TALLY_TEXT: Final = (
     "Cumulative from the start of the process, for `rate()` and `histogram_quantile()`; exact "
@@ -167,8 +170,9 @@ def window_metrics() -> Iterator[Metric]:
                 labels = (*labels, "event_type")
             yield Metric(export.metric, "gauge", labels, export.help)
         if family.last_event is not None:
-            labels = (*family.labels, "event_type")
-            yield Metric(family.last_event, "gauge", labels, LAST_EVENT_HELP)
+            kind = ("event_type",) if family.last_event_by_type else ()
+            labels = (*family.labels, *kind)
+            yield Metric(family.last_event, "gauge", labels, family.last_event_help)
 
 
 def tally_metrics() -> Iterator[Metric]:
@@ -189,9 +193,10 @@ def window_label(window_ms: int) -> str:
 
 def documentation() -> str:
     """Return the tables of ``docs/metrics.md``."""
+    names = ", ".join(f"`{family.name}`" for family in FAMILIES)
     bounds = ", ".join(f"{bound:g}" for bound in BOUNDS_SECONDS)
     sections = (
-        ("## Windows", _WINDOWS_TEXT, window_metrics()),
+        ("## Windows", _WINDOWS_TEXT.format(families=names), window_metrics()),
         ("## Counters and histograms", _TALLY_TEXT.format(bounds=bounds), tally_metrics()),
         ("## The pipeline itself", _PIPELINE_TEXT, PIPELINE),
     )

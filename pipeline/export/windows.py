@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import KEY_SEPARATOR, Export, Family
 from pipeline.core.tally import OTHER
-from pipeline.export.catalogue import LAST_EVENT_HELP, window_label
+from pipeline.export.catalogue import window_label
 from pipeline.export.topkeys import Choice, TopKeys
 from pipeline.fold.share import Share
 
@@ -125,7 +125,7 @@ class FamilyText:
                     yield head + "0\n"
             self._shown[export.metric] = heads
         if self.family.last_event is not None:
-            yield header(self.family.last_event, LAST_EVENT_HELP)
+            yield header(self.family.last_event, self.family.last_event_help)
             for block in blocks:
                 yield from self._newest(self.family.last_event, block)
 
@@ -139,11 +139,11 @@ class FamilyText:
                 heads[head] = keys[row]
                 yield f"{head}{value}\n"
 
-    @staticmethod
-    def _newest(metric: str, block: Block) -> Iterator[str]:
+    def _newest(self, metric: str, block: Block) -> Iterator[str]:
+        tails = _TAILS if self.family.last_event_by_type else ["} "] * _TYPES
         for label, kind, last in zip(block.labels, block.event_type, block.last, strict=True):
             if last:
-                yield f"{metric}{{{label}{_TAILS[kind]}{last / 1000}\n"
+                yield f"{metric}{{{label}{tails[kind]}{last / 1000}\n"
 
     def _emptied(self, key: str | None, shares: Sequence[Share], owner: dict[str, int]) -> bool:
         """Tell whether a series went because its window emptied.

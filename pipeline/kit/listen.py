@@ -57,6 +57,8 @@ class Guard:
     """Basic auth, when set."""
     open_paths: frozenset[str] = frozenset({"/health", "/ready"})
     """Paths that need no basic auth, so that supervisors can ask."""
+    bodiless: frozenset[str] = frozenset()
+    """Paths to post to without a body: a header with a key keeps web pages from it."""
 
     def require_protection(self, *, has_credentials: bool = False) -> None:
         """Refuse to start a service that strangers could use.
@@ -143,12 +145,13 @@ def _refused(guard: Guard, request: web.Request) -> web.Response | None:
             guard.listen.host.lower(),
         }:
             return error_response(403, "forbidden", "The Host header names another machine.")
-        if request.method in _WITH_BODY and request.content_type != "application/json":
+        has_body = request.method in _WITH_BODY and request.path not in guard.bodiless
+        if has_body and request.content_type != "application/json":
             return error_response(
                 415, "unsupported_media_type", "Expected Content-Type: application/json."
             )
     needs_password = guard.password is not None and request.path not in guard.open_paths
-    if needs_password and not _is_authorized(guard, request.headers.get(hdrs.AUTHORIZATION, "")):
+    if needs_password and not is_authorized(guard, request.headers.get(hdrs.AUTHORIZATION, "")):
         challenge = {"WWW-Authenticate": 'Basic realm="mailstream", charset="UTF-8"'}
         return error_response(401, "unauthorized", "Expected basic auth.", challenge)
     return None
@@ -172,7 +175,8 @@ def _host_of(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
-def _is_authorized(guard: Guard, header: str) -> bool:
+def is_authorized(guard: Guard, header: str) -> bool:
+    """Tell whether the header ``Authorization`` has the name and password of *guard*."""
     try:
         given = BasicAuth.decode(header, encoding="utf-8")
     except ValueError:  # UnicodeDecodeError too

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pipeline.core.dimensions import DIMENSION_FIELDS, chosen
+from pipeline.core.families import Family
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length
 from pipeline.core.topics import TOPICS, Topic, TopicNames
 from pipeline.kit.settings_base import (
@@ -25,9 +27,11 @@ from pipeline.kit.settings_base import (
     between,
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
+from pipeline.kit.settings_families import Dimensions, FamilyName
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
+from pipeline.kit.settings_probe import ProbeSettings
 from pipeline.kit.values import (
     Address,
     AddressValue,
@@ -233,6 +237,20 @@ class PipelineSettings(Section):
         le=100_000,
         description="Keys per family that keep their name in `/metrics`.",
     )
+    families_off: Items[FamilyName] = Field(
+        default=(), description="Families that are neither counted nor shown; see docs/metrics.md."
+    )
+    dimensions: Dimensions = Field(
+        default_factory=dict,
+        description="Counts of your own, `{name: [field, field]}`: the metric `mail_<name>_events` by "
+        "one or two fields of an event; of customer mail, and of all mail where `direction` is one "
+        "of the fields. The fields are " + ", ".join(DIMENSION_FIELDS) + ".",
+    )
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """Return the families that are counted, folded and shown."""
+        return chosen(self.families_off, self.dimensions)
 
 
 class MetricsSettings(Listener):
@@ -279,6 +297,7 @@ class Settings(Section):
     pipeline: PipelineSettings = PipelineSettings()
     metrics: MetricsSettings = MetricsSettings()
     cpanel: CpanelSettings = CpanelSettings()
+    probe: ProbeSettings = ProbeSettings()
     privacy: PrivacySettings = PrivacySettings()
     expected_origins: Items[Name] = Field(
         default=(), description="Origins whose silence must show in the metrics."
@@ -296,6 +315,11 @@ class Settings(Section):
         if self.nodes is None and self.zonemta is not None and self.zonemta.nodes:
             return WITHOUT_SYSTEM
         return self.nodes
+
+    @property
+    def probe_accounts(self) -> tuple[str, ...]:
+        """Return the addresses whose mail is no customer's."""
+        return self.probe.accounts
 
     @property
     def log_remote(self) -> LogRemoteSettings | None:

@@ -41,3 +41,5 @@ def openings(settings: Settings) -> Iterator[Opening]:
     if settings.log_remote is not None:
         section = "zonemta.log_remote"
         yield Opening(section, settings.log_remote, "metrics.password", has_password)
+    if settings.probe.config is not None:
+        yield Opening("probe", settings.probe, "metrics.password", has_password)

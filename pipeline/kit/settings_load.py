@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from pipeline.core.errors import ConfigError
-from pipeline.kit.references import expand
 from pipeline.kit.settings import HASH_KEY_VARIABLE, Settings
 from pipeline.kit.settings_checks import mistakes_between
 from pipeline.kit.settings_mistakes import mistake_of
@@ -41,6 +40,9 @@ _MAX_SECRET_BYTES: Final = 64 << 10
 _HASH_KEY_PLACE: Final = ("privacy", "hash_key")
 _HASH_KEY_REFERENCE: Final = f"${{{HASH_KEY_VARIABLE}}}"
 
+_REFERENCE: Final = re.compile(
+    r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\})?", re.ASCII
+)
 _WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 _WORDS: Final = {"true": True, "false": False}
 
@@ -154,12 +156,25 @@ def _expand(reading: _Reading, value: Any, place: Place) -> Any:
     if place == _HASH_KEY_PLACE and value == _HASH_KEY_REFERENCE:
         return reading.environ.get(HASH_KEY_VARIABLE) or None
     reading.expanded.add(place)
+    return _REFERENCE.sub(lambda match: _referred(reading, match, place), value)
 
-    def mistake(sentence: str) -> None:
-        reading.mistake(place, sentence)
-        reading.unset.add(place)
 
-    return expand(value, reading.environ, mistake)
+def _referred(reading: _Reading, match: re.Match[str], place: Place) -> str:
+    name, default = match[1], match[2]
+    if match[0] == "$${":
+        return "${"
+    if name is not None and default is not None:
+        return reading.environ.get(name) or default
+    if name is not None and name in reading.environ:
+        return reading.environ[name]
+    if name is None:
+        reading.mistake(place, "expected ${NAME} or ${NAME:-default}; $${ stands for a plain ${")
+    else:
+        reading.mistake(
+            place, f"expected the environment variable {name} to be set, or ${{{name}:-default}}"
+        )
+    reading.unset.add(place)
+    return ""
 
 
 def _resolve(reading: _Reading, model: type[BaseModel], tree: dict[str, Any], at: Place) -> None:

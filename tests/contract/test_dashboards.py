@@ -94,7 +94,7 @@ def test_another_prefix_is_in_all_queries_and_rules(prefix: str, tmp_path: Path)
     for path in tmp_path.iterdir():
         assert "mail_e2e_exporter_" not in path.read_text()
     assert "acme_e2e_exporter_receive_success == 0" in (tmp_path / RULES.name).read_text()
-    assert "acme_e2e_exporter_roundtrip" in (tmp_path / "mail-e2e-slo.json").read_text()
+    assert "acme_e2e_exporter_roundtrip_seconds" in (tmp_path / "mail-e2e-slo.json").read_text()
 
 
 def test_another_prefix_never_overwrites_what_is_checked_in() -> None:

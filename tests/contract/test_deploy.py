@@ -53,6 +53,7 @@ def listeners() -> dict[str, Listener]:
         "cpanel": given.cpanel,
         "nodes": given.nodes,
         "log-remote": given.log_remote,
+        "probe": given.probe,
         "worker": given.metrics,
     }
 

@@ -14,7 +14,7 @@ from producers.sources.cpanel.metrics import PollerMetrics
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "features.md").read_text()
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
-SYSTEMS = {"CP": 24, "ZM": 32, "GE": 13}
+SYSTEMS = {"CP": 24, "ZM": 32, "GE": 13, "MX": 23, "E2": 48}
 NOT_YET = "not yet: "
 FLAGS = ("--endpoint", "--apikey", "--listen", "--web.config.file", "--interval", "--timeout")
 
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 def rows() -> list[Row]:
     found = []
     for line in DOC.splitlines():
-        if re.match(r"\| (CP|ZM|GE)-\d+ \|", line):
+        if re.match(rf"\| ({'|'.join(SYSTEMS)})-\d+ \|", line):
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
             assert len(cells) == 4, line
             where, tests = (tuple(re.findall(r"`([^`]+)`", cell)) for cell in cells[2:])
@@ -75,7 +75,7 @@ def test_a_row_that_is_there_says_where_and_one_that_is_code_is_shown() -> None:
 
 def test_traps_name_rows_that_are_there() -> None:
     there = {row.id for row in rows() if not row.what.startswith(NOT_YET)}
-    named = set(re.findall(r"\b(?:CP|ZM|GE)-\d+\b", DOC.partition("## Traps")[2]))
+    named = set(re.findall(rf"\b(?:{'|'.join(SYSTEMS)})-\d+\b", DOC.partition("## Traps")[2]))
     assert named
     assert named <= there
 

@@ -12,10 +12,11 @@ from pipeline.core.batch import Output, StepResult, TopicPartition
 from pipeline.core.delta import DeltaFrame, decode_frame
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import EVENT_TYPES, MailEvent
-from pipeline.core.families import KEY_SEPARATOR
+from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family
 from pipeline.core.tally import Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
+from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
 from pipeline.enrich.step import Enricher
 
 NAMES = TopicNames("mail.")
@@ -49,6 +50,8 @@ class Phase1:
         horizon_ms: int = 6 * HOUR,
         max_ids: int = 1_000_000,
         partitions: int = PARTITIONS,
+        probes: ProbeAccounts = NO_PROBES,
+        families: Sequence[Family] = FAMILIES,
     ) -> None:
         self.tally = Tally()
         self.stats = EngineStats(10_000)
@@ -60,6 +63,8 @@ class Phase1:
             tally=self.tally,
             stats=self.stats,
             forms=forms(),
+            probes=probes,
+            families=families,
         )
         for tp in open_ or (ZONEMTA, HARAKA):
             self.step.open(tp)

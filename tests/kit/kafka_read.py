@@ -67,7 +67,12 @@ async def read_events(bootstrap: str, topic: str, partitions: int) -> list[dict[
 async def read_posted(bootstrap: str, topics: Sequence[str], partitions: int) -> list[Posted]:
     """Return what the raw topics hold, as posted events, in log order, copies included."""
     return [
-        Posted(json.loads(one.value), one.header("source"), int(one.header("received")))
+        Posted(
+            json.loads(one.value),
+            one.header("source"),
+            int(one.header("received")),
+            origin=one.header("origin"),
+        )
         for one in await read_topics(bootstrap, topics, partitions)
     ]
 

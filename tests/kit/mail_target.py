@@ -12,6 +12,7 @@ import os
 import shutil
 import socket
 import socketserver
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from imapclient import IMAPClient
 
 from mailstream.ports import free_port
 from producers.sources.probe.accounts import Account, ImapAccount, SmtpAccount
@@ -124,6 +127,15 @@ class MailTarget:
         )
         return Account(name, address or user, smtp, imap)
 
+    @contextmanager
+    def client(self, name: str) -> Iterator[IMAPClient]:
+        """Yield another client's connection to a mailbox, INBOX open for changes."""
+        context = ssl.create_default_context(cafile=self.authority.cert)
+        with IMAPClient("localhost", self.ports.imaps, ssl_context=context, timeout=30) as client:
+            client.login(f"{name}@{DOMAIN}", PASSWORDS[name])
+            client.select_folder("INBOX")
+            yield client
+
     def at(self, name: str) -> Account:
         """Return the account of probe-b under an address with a habit of its own."""
         return replace(self.account("probe-b"), address=f"{name}@{DOMAIN}")
@@ -159,8 +171,7 @@ class MailTarget:
         self._run("postfix", "check")
         self._dovecot.start()
         self._postfix.start()
-        for port in vars(self.ports).values():
-            wait_until(lambda port=port: self._listens(port), "mail servers", within_s=START_S)
+        wait_until(self._listen, "the mail servers listen", within_s=START_S)
 
     def stop(self) -> None:
         """End both, however they are."""
@@ -177,11 +188,10 @@ class MailTarget:
         done = subprocess.run(line, env=_environment(), capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode() + self.said()
 
-    def _listens(self, port: int) -> bool:
+    def _listen(self) -> bool:
         for program in (self._postfix, self._dovecot):
             assert program.running, f"{program.name} ended:\n{program.said()}{self.said()}"
-        with socket.socket() as sock:
-            return sock.connect_ex((_HERE, port)) == 0
+        return all(_listens(port) for port in vars(self.ports).values())
 
 
 @contextmanager
@@ -209,6 +219,11 @@ def mail_target(*, days: int = 30, capability: str | None = None) -> Iterator[Ma
             target.stop()
             policy.shutdown()
             thread.join()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((_HERE, port)) == 0
 
 
 def _environment() -> dict[str, str]:

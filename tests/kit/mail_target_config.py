@@ -11,7 +11,7 @@ PASSWORDS: Final = {
     "probe-a": "pass-a",
     "probe-b": "pass-b",
     "full": "pass-full",
-    "ünï": "pässwörd",
+    "umlaut": "pässwörd",
 }
 REPLIES: Final = {
     "refused-rcpt": "550 5.1.1 there is nobody by that name",
@@ -128,6 +128,9 @@ service lmtp {{
 }}
 service anvil {{
   chroot =
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
 }}
 service stats {{
   chroot =
@@ -232,10 +235,10 @@ def postfix_maps() -> dict[str, str]:
     """Return the look-up tables by name."""
     b = f"probe-b@{DOMAIN}"
     to_b = ("refused-rcpt", "full-rcpt", "held", "refused-data", "refused-end", "grey")
-    aliases = {name: b for name in to_b}
+    aliases = dict.fromkeys(to_b, b)
     aliases |= {"junk": f"probe-b+Junk@{DOMAIN}", "twice": f"{b}, probe-b+twice@{DOMAIN}"}
     return {
-        "mailboxes": _table({name: "x" for name in PASSWORDS}),
+        "mailboxes": _table(dict.fromkeys(PASSWORDS, "x")),
         "aliases": _table(aliases),
         "senders": _table({"refused-from": "550 5.7.1 not from you"}),
         "replies": _table(REPLIES),

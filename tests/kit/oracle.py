@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ LABELS = {
     "mail_user_events": ("user", "event_type"),
     "mail_user_recipients": ("user",),
     "mail_user_bytes": ("user",),
+    "mail_user_auth_method": ("user", "auth_method"),
     "mail_ip_events": ("ip", "event_type"),
     "mail_ip_provider_events": ("ip", "provider", "event_type"),
     "mail_failures": ("ip", "provider", "bounce_class", "event_type"),
@@ -34,10 +35,13 @@ LABELS = {
     "mail_client_ip_events": ("ip", "direction", "event_type"),
     "mail_user_auth": ("user", "result", "scope"),
     "mail_client_ip_auth": ("ip", "result", "scope"),
+    "mail_route_probes": ("route", "origin", "outcome"),
 }
 """Labels of every windowed metric, ``window`` apart; the event type stands last."""
 
-KEPT_LABELS = frozenset({"event_type", "provider", "bounce_class", "direction", "result"})
+KEPT_LABELS = frozenset(
+    {"event_type", "provider", "bounce_class", "direction", "result", "outcome"}
+)
 """Labels of a small closed set of values: they keep theirs when a key is summed under ``_other``."""
 
 FAILURES = ("deferred", "bounced", "rejected")
@@ -53,6 +57,7 @@ class Posted(NamedTuple):
     received_ms: int
     position: int = 0
     """Its place in the posted batch: part of the identity of an event that has no other."""
+    origin: str = "default"
 
 
 class Series(NamedTuple):
@@ -71,20 +76,26 @@ class Fact:
     event_ms: int
     late: bool
     direction: str
-    is_dsn: bool
-    is_probe: bool
-    user: str | None
-    from_domain: str | None
-    to_domain: str | None
-    sending_ip: str | None
-    client_ip: str | None
-    node: str | None
-    zone: str
-    scope: str
-    provider: str | None
-    bounce_class: str | None
-    recipients: int
-    size_bytes: int
+    is_dsn: bool = False
+    is_probe: bool = False
+    user: str | None = None
+    from_domain: str | None = None
+    to_domain: str | None = None
+    sending_ip: str | None = None
+    client_ip: str | None = None
+    node: str | None = None
+    zone: str = "none"
+    scope: str = "none"
+    provider: str | None = None
+    bounce_class: str | None = None
+    recipients: int = 1
+    size_bytes: int = 0
+    delivery_ms: float | None = None
+    queue_ms: float | None = None
+    auth_method: str = "none"
+    origin: str = "default"
+    route: str | None = None
+    outcome: str | None = None
 
 
 PROVIDERS = {
@@ -103,12 +114,18 @@ MX_PROVIDERS = {"google.com": "google", "protection.outlook.com": "microsoft"}
 class Recount:
     """The distinct ones of some posted events, and every number that follows from them."""
 
-    def __init__(self, posted: Iterable[Posted], classes: Mapping[tuple[int, str], str]) -> None:
+    def __init__(
+        self,
+        posted: Iterable[Posted],
+        classes: Mapping[tuple[int, str], str],
+        probes: Collection[str] = (),
+    ) -> None:
         """Count *posted*, in the order in which the log holds them.
 
         Args:
             posted: Every posted event, copies included.
             classes: The bounce class of each (reply code, reply text) that the traffic uses.
+            probes: Addresses of the accounts of probes.
         """
         first: dict[object, Posted] = {}
         total = 0
@@ -116,7 +133,7 @@ class Recount:
             first.setdefault(identity(one), one)
         self.posted = list(first.values())
         self.copies = total - len(first)
-        self.facts = [attribute(one, classes) for one in self.posted]
+        self.facts = [attribute(one, classes, probes) for one in self.posted]
         self._sums: dict[Series, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for fact in self.facts:
             if not fact.late:
@@ -146,6 +163,15 @@ class Recount:
                 newest[key] = max(newest.get(key, 0), fact.event_ms)
         return newest
 
+    def newest_success(self) -> dict[tuple[str, str], int]:
+        """Return when the newest probe arrived in time, in ms, by (route, origin)."""
+        newest: dict[tuple[str, str], int] = {}
+        for fact in self.facts:
+            if fact.outcome in ("inbox", "junk") and fact.route is not None and not fact.late:
+                key = fact.route, fact.origin
+                newest[key] = max(newest.get(key, 0), fact.event_ms)
+        return newest
+
 
 def span(length: int, now_ms: int) -> tuple[int, int]:
     """Return the event times ``[first, end)`` that a window of *length* ms shows at *now_ms*.
@@ -161,6 +187,8 @@ def span(length: int, now_ms: int) -> tuple[int, int]:
 def identity(one: Posted) -> object:
     """Return what makes two posted events the same event."""
     event = one.event
+    if one.source == "probe":
+        return one.source, one.origin, event["token"], event["outcome"]
     if event.get("event_id"):
         return one.source, event["event_id"]
     body = json.dumps(event, sort_keys=True)
@@ -169,13 +197,17 @@ def identity(one: Posted) -> object:
     return one.source, body, one.position
 
 
-def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
+def attribute(
+    one: Posted, classes: Mapping[tuple[int, str], str], probes: Collection[str] = ()
+) -> Fact:
     """Return who and what the event is attributed to."""
     event = one.event
     happened = event_time(event["timestamp"])
     late = one.received_ms - happened > 24 * HOUR
     if happened - one.received_ms > 5 * MINUTE:
         happened = one.received_ms
+    if one.source == "probe":
+        return probed(one, happened, late=late)
     direction = event.get("direction") or {"zonemta": "outbound", "haraka": "inbound"}[one.source]
     sender = event.get("from_address", event.get("from"))
     is_dsn = bool(event.get("is_dsn")) or sender in ("", "<>") or event.get("zone") == "bounces"
@@ -189,7 +221,7 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
         late=late,
         direction=direction,
         is_dsn=is_dsn,
-        is_probe=bool(event.get("is_probe")),
+        is_probe=bool({accountable(event), sender, event.get("to")} & set(probes)),
         user=who(event, direction, is_dsn=is_dsn),
         from_domain=event.get("from_domain") or domain_of(sender),
         to_domain=event.get("to_domain"),
@@ -202,6 +234,25 @@ def attribute(one: Posted, classes: Mapping[tuple[int, str], str]) -> Fact:
         bounce_class=bounce_class,
         recipients=event.get("recipients", 1),
         size_bytes=event.get("size_bytes", 0),
+        delivery_ms=event.get("delivery_time_ms"),
+        queue_ms=event.get("queue_time_ms"),
+        auth_method=event.get("auth_method", "none"),
+    )
+
+
+def probed(one: Posted, happened: int, *, late: bool) -> Fact:
+    """Return what an outcome of a probe is: no mail, and nobody's."""
+    event = one.event
+    return Fact(
+        source=one.source,
+        event_type="probe",
+        event_ms=happened,
+        late=late,
+        direction="none",
+        delivery_ms=event.get("roundtrip_ms"),
+        origin=one.origin,
+        route=event["route"],
+        outcome=event["outcome"],
     )
 
 
@@ -278,6 +329,8 @@ def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
         yield Series("mail_user_auth", (user, result, fact.scope)), 1
         if fact.client_ip is not None:
             yield Series("mail_client_ip_auth", (fact.client_ip, result, fact.scope)), 1
+    if fact.route is not None and fact.outcome is not None:
+        yield Series("mail_route_probes", (fact.route, fact.origin, fact.outcome)), 1
     if kind in NOT_MAIL:
         return
     if is_customer(fact):
@@ -297,6 +350,7 @@ def customer_contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
         if kind == "sent":
             yield Series("mail_user_recipients", (fact.user,)), fact.recipients
             yield Series("mail_user_bytes", (fact.user,)), fact.size_bytes
+            yield Series("mail_user_auth_method", (fact.user, fact.auth_method)), 1
     if fact.sending_ip is not None:
         yield Series("mail_ip_events", (fact.sending_ip, kind)), 1
         if fact.provider is not None:

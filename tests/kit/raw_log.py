@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
@@ -33,6 +34,15 @@ def raw_record(
     value = json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
     headers = _headers(event["event_id"].encode(), source, origin, received_ms)
     return RawRecord(key.encode(), value, headers, received_ms)
+
+
+def probe_record(outcome: Mapping[str, Any], origin: str, received_ms: int) -> RawRecord:
+    """Return the record of one outcome of a probe; its id is made of origin, token and outcome."""
+    named = "\0".join((origin, outcome["token"], outcome["outcome"]))
+    event_id = blake2b(named.encode(), digest_size=16).hexdigest().encode()
+    value = json.dumps(outcome, separators=(",", ":"), ensure_ascii=False).encode()
+    headers = _headers(event_id, "probe", origin, received_ms, feed=b"probe")
+    return RawRecord(outcome["route"].encode(), value, headers, received_ms)
 
 
 def drawn_record(drawn: Drawn, received_ms: int) -> RawRecord:
@@ -101,12 +111,12 @@ class RawWriter:
 
 
 def _headers(
-    event_id: bytes, source: str, origin: str, received_ms: int
+    event_id: bytes, source: str, origin: str, received_ms: int, feed: bytes = b"hook"
 ) -> tuple[tuple[str, bytes], ...]:
     return (
         ("id", event_id),
         ("source", source.encode()),
-        ("feed", b"hook"),
+        ("feed", feed),
         ("origin", origin.encode()),
         ("received", b"%d" % received_ms),
     )

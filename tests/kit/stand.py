@@ -67,10 +67,11 @@ class Stand:
         folder: Path,
         *,
         partitions: int = 4,
+        raw: Sequence[str] = RAW,
         pipeline: Mapping[str, Any] | None = None,
         **sections: Mapping[str, Any],
     ) -> None:
-        self.bootstrap, self.partitions = bootstrap, partitions
+        self.bootstrap, self.partitions, self._raw = bootstrap, partitions, raw
         self.prefix = f"t{uuid.uuid4().hex[:12]}."
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,8 +103,8 @@ class Stand:
 
     @property
     def raw(self) -> list[str]:
-        """Return the full names of the raw topics."""
-        return [self.topic(name) for name in RAW]
+        """Return the full names of the raw topics that are written to."""
+        return [self.topic(name) for name in self._raw]
 
     def create_topics(self) -> None:
         """Create the topics as an operator would."""

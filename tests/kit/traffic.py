@@ -163,8 +163,11 @@ class Varied:
         """Return one event as a ZoneMTA plugin posts it."""
         rnd = self._rnd
         kind = rnd.choices(
-            ("sent", "delivered", "bounced", "deferred", "rejected", "expired", "complained"),
-            (20, 66, 4, 5, 3, 1, 1),
+            (
+                *("sent", "delivered", "bounced", "deferred", "rejected"),
+                *("expired", "complained", "bounced_late"),
+            ),
+            (20, 65, 4, 5, 3, 1, 1, 1),
         )[0]
         event = self._named(kind)
         self._sender(event)
@@ -175,6 +178,8 @@ class Varied:
             event["recipients"] = rnd.choice((1, 1, 1, 2, 5, 40))
             event["size_bytes"] = rnd.randrange(800, 200_000)
             event["client_ip"] = f"192.0.2.{self._client() % 250}"
+            if self._made % 3:
+                event["auth_method"] = ("PLAIN", "LOGIN")[self._made % 2]
         else:
             self._outcome(event, kind)
         if rnd.random() < 0.03:
@@ -269,7 +274,10 @@ class Varied:
             reply = self._rnd.choice(replies)
             event["response_code"], event["response_message"] = reply.code, reply.text
             if kind == "delivered":
-                event["delivery_time_ms"] = int(20 / (self._rnd.random() + 0.001))
+                waited = 20 / (self._rnd.random() + 0.001)
+                event["delivery_time_ms"] = int(waited)
+                if self._made % 2:
+                    event["queue_time_ms"] = 300 * int(waited)
 
 
 def with_repeats(events: Sequence[Event], repeats: int, seed: int) -> list[Event]:

@@ -32,9 +32,13 @@ class Worker:
 
     def __init__(self, partitions: int = 1, top_keys: int = 500, **settings: Any) -> None:
         """Assign and complete the first *partitions* of the deltas; the clock shows :data:`NOW`."""
-        self.settings = Settings(pipeline=PipelineSettings(top_keys=top_keys), **settings)
+        pipeline = settings.pop("pipeline", {})
+        self.settings = Settings(
+            pipeline=PipelineSettings(top_keys=top_keys, **pipeline), **settings
+        )
         self.clock = FakeClock(NOW)
-        self.board = Board(self.settings.pipeline.windows)
+        families = self.settings.pipeline.families
+        self.board = Board(self.settings.pipeline.windows, families)
         self.tally = Tally()
         self.stats = EngineStats(SESSION_MS, last_heartbeat_ms=NOW, rebalances=1)
         for partition in range(partitions):
@@ -86,6 +90,7 @@ def golden_worker() -> Worker:
     worker.fold(
         user=[sent, Row(("bob@b.example",), "sent", NOW - 600_000, 2, 2, 10)]
         + [Row((f"u{n}@c.example",), "delivered", NOW) for n in range(3)],
+        user_auth_method=[Row(("ann@a.example", "PLAIN"), "sent", ten, 3)],
         ip=[Row((ip,), "delivered", ten, 7), Row((ip,), bounced, ten)],
         ip_provider=[Row((ip, name), "delivered", NOW) for name in ("google", "other", "yahoo")],
         failure=[Row(("none", "google", "spam"), "deferred", NOW)],
@@ -104,6 +109,11 @@ def golden_worker() -> Worker:
             Row(("_unknown", "failed", "smtp"), "auth_failed", NOW, 5),
         ],
         client_ip_auth=[Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5)],
+        route=[
+            Row(("own-to-gmail", "probe1", outcome), "probe", ten, 2)
+            for outcome in ("inbox", "lost")
+        ],
+        route_success=[Row(("own-to-gmail", "probe1"), "probe", ten, 2)],
     )
     fill_tally(worker.tally)
     fill_stats(worker)
@@ -120,6 +130,8 @@ LABELS = {
     "reason": "malformed",
     "fingerprint": "550 5.9.9 not today <ip>",
     "family": "user",
+    "route": "own-to-gmail",
+    "origin": "probe1",
 }
 
 

@@ -49,6 +49,7 @@ POSTED = st.fixed_dictionaries(
         "from_domain": DOMAINS,
         "to_domain": DOMAINS,
         "sending_ip": IPS,
+        "auth_method": st.sampled_from(["PLAIN", "none", ""]),
         "client_ip": IPS,
         "mta_node": st.sampled_from(["mta1", "mta2"]),
         "zone": st.sampled_from(["z1", "bounces", "none"]),
@@ -191,7 +192,11 @@ def recount(written: Sequence[dict[str, Any]], times: Sequence[int]) -> dict[Row
             )
             if (
                 event.get("late")
-                or (family.mail is Mail.CUSTOMER and not customer)
+                or (family.mail in {Mail.CUSTOMER, Mail.ACCEPTED} and not customer)
+                or (
+                    family.mail is Mail.ACCEPTED
+                    and not counts_volume(event["source"], event["event_type"])
+                )
                 or event["event_type"] not in family.event_types
                 or any(part is None for part in key)
             ):

@@ -10,23 +10,27 @@ from typing import Any, NamedTuple
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mailstream.simulation.probes import ProbePlan, probes
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import partition_of
 from pipeline.core.families import FAMILIES, Export, Family
-from pipeline.core.tally import Tally
+from pipeline.core.tally import Labels, Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
+from pipeline.enrich.probes import ProbeAccounts
 from pipeline.enrich.step import Enricher
 from pipeline.fold.board import Board
 from tests.kit.oracle import HOUR, MINUTE, WINDOWS, Posted, Recount, Series
-from tests.kit.raw_log import RawRecord, raw_record
+from tests.kit.oracle_totals import buckets, counters, times
+from tests.kit.raw_log import RawRecord, probe_record, raw_record
 from tests.kit.scrape import differences
 from tests.kit.traffic import CLASSES, Shape, Varied, with_repeats
 
 NOW = 1_767_268_800_000
 NAMES = TopicNames("mail.")
 PARTITIONS = 3
+PROBES = ("user1@dom1.example.org", "login2@dom2.example.org", "someone3@elsewhere.example")
 Log = dict[TopicPartition, list[RawRecord]]
 
 
@@ -51,16 +55,23 @@ def test_any_split_of_any_traffic_gives_the_windows_of_the_recount(
     board = Board(tuple(WINDOWS.values()))
     for partition in range(PARTITIONS):
         board.open(partition)
-    frames = [frame for tp, records in log.items() for frame in enriched(tp, records, rnd, largest)]
+    tally = Tally(max_values=10_000)
+    frames = [
+        frame for tp, records in log.items() for frame in enriched(tp, records, rnd, largest, tally)
+    ]
     rnd.shuffle(frames)
     for offset, (partition, frame) in enumerate(frames):
         board.fold(partition, [Stored(offset, frame)], NOW)
     for partition in range(PARTITIONS):
         board.complete(partition)
-    recount = Recount(posted, CLASSES)
+    recount = Recount(posted, CLASSES, PROBES)
     for now in (NOW, NOW + 10_000, NOW + 3 * MINUTE, NOW + HOUR):
         board.advance(now)
         assert differences(recount.at(now), shown(board)) == []
+        if now == NOW:
+            assert newest_success(board) == within(recount.newest_success(), NOW - HOUR)
+    assert counted(tally) == counters(recount.facts)
+    assert timed(tally) == {key: buckets(held) for key, held in times(recount.facts).items()}
 
 
 def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
@@ -77,7 +88,21 @@ def traffic(seed: int, count: int) -> tuple[list[Posted], Log]:
             partition = partition_of(record.key, PARTITIONS)
             log[TopicPartition(NAMES.of(f"raw.{source}"), partition)].append(record)
             posted.append(Posted(event, source, NOW))
+    for one in rounds(seed, count // 20):
+        record = probe_record(one.event, one.origin, NOW)
+        partition = partition_of(record.key, PARTITIONS)
+        log[TopicPartition(NAMES.of("raw.probe"), partition)].append(record)
+        posted.append(one)
     return posted, log
+
+
+def rounds(seed: int, minutes: int) -> list[Posted]:
+    """Return outcomes of two probes, copies among them, some from before the windows and after now."""
+    if not minutes:
+        return []
+    plan = ProbePlan(seed, NOW - (minutes - 10) * MINUTE, minutes * MINUTE)
+    made = [Posted(one.record, "probe", NOW, origin=one.origin) for one in probes(plan)]
+    return made + random.Random(seed).sample(made, len(made) // 10)
 
 
 def logins(seed: int, count: int) -> list[dict[str, Any]]:
@@ -98,7 +123,11 @@ def logins(seed: int, count: int) -> list[dict[str, Any]]:
 
 
 def enriched(
-    tp: TopicPartition, records: Sequence[RawRecord], rnd: random.Random, largest: int
+    tp: TopicPartition,
+    records: Sequence[RawRecord],
+    rnd: random.Random,
+    largest: int,
+    tally: Tally,
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the frames that phase 1 makes of a partition in batches of up to *largest*."""
     step = Enricher(
@@ -106,9 +135,10 @@ def enriched(
         PARTITIONS,
         horizon_ms=6 * HOUR,
         max_ids=1_000_000,
-        tally=Tally(),
+        tally=tally,
         stats=EngineStats(session_timeout_ms=10_000),
         forms=forms(),
+        probes=ProbeAccounts(PROBES),
     )
     step.open(tp)
     read = [
@@ -135,6 +165,41 @@ def shown(board: Board) -> dict[tuple[str, Series], int]:
                 for series, value in totals(board, family, export, length):
                     values[window, series] += value
     return {key: value for key, value in values.items() if value}
+
+
+def counted(tally: Tally) -> dict[tuple[str, Labels], int]:
+    """Return the counters that are told by events' fields."""
+    names = ("mail_events_total", "mail_ip_outcomes_total", "mail_provider_outcomes_total")
+    return {
+        (name, labels): count
+        for name in (*names, "mail_failures_total")
+        for labels, count in tally.counters[name].items()
+    }
+
+
+def timed(tally: Tally) -> dict[tuple[str, Labels], list[int]]:
+    """Return every histogram's buckets."""
+    return {
+        (name, labels): held.tolist()
+        for name, histogram in tally.histograms.items()
+        for labels, (held, _total) in histogram.items()
+    }
+
+
+def newest_success(board: Board) -> dict[tuple[str, str], int]:
+    """Return the newest success by route and origin, of the last hour."""
+    newest: dict[tuple[str, str], int] = {}
+    for share in board.shares("route_success"):
+        assert share.last is not None
+        for number, last in zip(share.key.tolist(), share.last.tolist(), strict=True):
+            if last:
+                route, origin = share.names[number].split("\x1f")
+                newest[route, origin] = last
+    return within(newest, NOW - HOUR)
+
+
+def within(newest: dict[tuple[str, str], int], since_ms: int) -> dict[tuple[str, str], int]:
+    return {key: at for key, at in newest.items() if at >= since_ms}
 
 
 def totals(

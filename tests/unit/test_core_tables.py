@@ -141,6 +141,16 @@ def test_histograms_add_up_by_bucket() -> None:
     assert buckets[2] == 6
 
 
+def test_a_route_of_one_probe_too_many_is_summed_with_others() -> None:
+    tally = Tally(max_values=2)
+    buckets = np.ones(len(BOUNDS_SECONDS) + 1, np.int64)
+    for number in range(5):
+        tally.observe("mail_route_roundtrip_seconds", ("route", f"probe{number}"), buckets, 1.0)
+    held = tally.histograms["mail_route_roundtrip_seconds"]
+    assert held.keys() == {("route", "probe0"), ("route", "probe1"), (OTHER, OTHER)}
+    assert sum(total for _, total in held.values()) == 5.0
+
+
 def test_declared_counters_are_counters_by_name() -> None:
     assert all(family.name.endswith("_total") for family in COUNTERS)
     assert all(family.name.endswith("_seconds") for family in HISTOGRAMS)

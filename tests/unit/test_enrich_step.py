@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from pydantic import SecretStr
 
+from pipeline.core.batch import TopicPartition
 from pipeline.core.event import id_hash, partition_of
 from pipeline.core.families import KEY_SEPARATOR
 from pipeline.core.pane import FUTURE_AFTER_MS, pane_of
@@ -115,6 +117,35 @@ def test_only_customer_mail_is_in_customer_families() -> None:
     assert {row[0] for row in found} == {"node", "client_ip", "user_auth", "client_ip_auth"}
     assert found["client_ip", ("198.51.100.1", "outbound"), "delivered", PANE] == {"count": 1}
     assert found["client_ip", ("198.51.100.1", "inbound"), "delivered", PANE] == {"count": 1}
+
+
+@pytest.mark.parametrize("source", ["zonemta", "haraka"])
+@pytest.mark.parametrize("kind", ["expired", "complained", "bounced_late"])
+def test_what_follows_a_delivery_is_counted_of_the_sender_and_is_no_failed_delivery(
+    kind: str, source: str
+) -> None:
+    event = mail(event_type=kind, direction="outbound", response_message="550 5.1.1 unknown user")
+    tp = TopicPartition(NAMES.of(f"raw.{source}"), 1)
+    phase1 = Phase1()
+    result = phase1.commit([raw(event, source=source)], tp)
+    found = rows(frames(result).values())
+    assert {(family, event_type) for family, _key, event_type, _pane in found} == {
+        (family, kind)
+        for family in (
+            *("user", "ip", "ip_provider", "domain", "destination", "node", "client_ip"),
+        )
+    }
+    assert found["user", ("alice",), kind, PANE] == {"count": 1, "recipients": 0, "bytes": 0}
+    assert phase1.count("mail_provider_outcomes_total", "google", kind) == 1
+    assert phase1.tally.counters["mail_failures_total"] == {}
+
+
+def test_a_bounce_that_came_back_late_has_a_class() -> None:
+    event = mail(
+        event_type="bounced_late", enhanced_status="5.1.1", response_message="no such user"
+    )
+    made = Phase1().event(event)
+    assert (made["bounce_class"], made["bounce_category"]) == ("invalid_recipient", "hard")
 
 
 def test_logins_are_counted_by_account_address_and_in_the_total() -> None:

@@ -30,6 +30,22 @@ def test_a_line_tells_when_what_who_and_what_was_answered() -> None:
     )
 
 
+def test_a_line_of_a_probe_tells_its_route_and_how_it_ended() -> None:
+    probe = MailEvent(
+        source="probe",
+        origin="probe1",
+        timestamp="2026-01-02T03:04:05.678Z",
+        event_type="probe",
+        route="own-to-gmail",
+        outcome="send_failed",
+        to_domain="gmail.com",
+        error_message="535 5.7.8 no",
+    )
+    assert line(probe).plain == (
+        "03:04:05.678 probe          probe/probe1 own-to-gmail send_failed -> gmail.com 535 5.7.8 no"
+    )
+
+
 @pytest.mark.parametrize("kind", [*EVENT_TYPES, "unheard_of", None])
 def test_every_kind_of_event_is_one_line(kind: str | None) -> None:
     text = line(MailEvent(event_type=kind)).plain

@@ -101,6 +101,7 @@ def test_an_expression_does_not_hold(text: str) -> None:
         ("b'x' == user", "b'x' is neither a text nor a number"),
         ("response_code == '550'", "response_code is a number, and '550' is a text"),
         ("550 == user", "user is a text, and 550 is a number"),
+        ("phases_ms == 1", "phases_ms is a table, and 1 is a number"),
         ("late == 1", "late is True or False, and 1 is a number"),
         ("user in ['a', 1]", "user is a text, and 1 is a number"),
         ("user in (1)", "what stands behind `in` is a list such as ['a', 'b'], or a text"),

@@ -21,7 +21,7 @@ def posted(*, source: str = "zonemta", received_ms: int = NOON, **event: Any) ->
 
 
 def shown(*events: Posted, now_ms: int = NOON, window: str = "1m") -> dict[Series, int]:
-    at = Recount(events, CLASSES).at(now_ms)
+    at = Recount(events, CLASSES, ["probe@x.example"]).at(now_ms)
     return {series: value for (name, series), value in at.items() if name == window}
 
 
@@ -93,7 +93,8 @@ def test_only_accepted_messages_add_recipients_and_bytes() -> None:
         {"from_address": ""},
         {"from": "<>"},
         {"zone": "bounces"},
-        {"is_probe": True},
+        {"from": "probe@x.example"},
+        {"to": "probe@x.example"},
         {"direction": "inbound"},
     ],
 )

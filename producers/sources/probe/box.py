@@ -20,6 +20,8 @@ from producers.sources.probe.token import Token
 
 _GMAIL: Final = "X-GM-EXT-1"
 _NEWEST: Final = 50
+_ROOM_KIB: Final = 16
+"""What a mail needs: less is a full mailbox."""
 _MOST_OWN: Final = 500
 """Own mails that are read from one folder at a time: what is left comes next time."""
 _HEADER: Final = f"BODY.PEEK[HEADER.FIELDS ({' '.join(FIELDS)})]<0.{MOST_BYTES}>"
@@ -46,6 +48,7 @@ class Box:
         self._client = client
         self._key = key
         self._gmail = client.has_capability(_GMAIL)
+        self._idles = bool(client.has_capability("IDLE"))
         self._missing: set[str] = set()
         client.fresh()
         try:
@@ -59,7 +62,7 @@ class Box:
     @property
     def idles(self) -> bool:
         """Tell whether the server says by itself that mail has come."""
-        return bool(self._client.has_capability("IDLE"))
+        return self._idles
 
     def find(self, token: str, *, thorough: bool = False) -> list[Mail]:
         """Return the copies of one mail, of the first folder that has any.
@@ -121,12 +124,13 @@ class Box:
             else:
                 self._expunge(uids)
 
-    def wait_here(self) -> bool:
-        """Ask the server to tell when mail comes; return False if something has come already."""
+    def wait_here(self) -> bool | None:
+        """Ask the server to tell when mail comes; return if some has, None if it will not tell."""
         self._open(self.places.main)
         self._client.fresh()
-        self._client.idle()
-        return not self._client.buffered()
+        news = self._client.begin_idle()
+        self._idles = news is not None
+        return news
 
     def wait_no_more(self) -> None:
         """Stop being told."""
@@ -138,16 +142,15 @@ class Box:
         """Return what the server says about a mailbox that has no room left, else None."""
         if not self._client.has_capability("QUOTA"):
             return None
-        self._client.fresh()
         try:
-            _, quotas = self._client.get_quota_root(self.places.main)
+            quotas = self._client.quotas(self.places.main)
         except imaplib.IMAP4.abort:
             raise
         except imaplib.IMAP4.error:
             return None
-        for quota in quotas:
-            if 0 < int(quota.limit) <= int(quota.usage):
-                return f"{quota.resource} {int(quota.usage)} of {int(quota.limit)}"
+        for name, usage, limit in quotas:
+            if usage + (_ROOM_KIB if name == "STORAGE" else 1) > limit:
+                return f"{name} {usage} of {limit}"
         return None
 
     def _open(self, folder: str) -> bool:

@@ -80,7 +80,8 @@ def places(listed: Iterable[Listed], main: str, extra: Sequence[str] = ()) -> Pl
     junk = _flagged(real, "junk", "spam") or _named(real, _JUNK_NAMES)
     everything = _flagged(real, "all", "allmail") or _gmail_named(real, _ALL_NAMES)
     trash = _flagged(real, "trash") or _named(real, _TRASH_NAMES)
-    configured = [name for name in extra if name not in {main, *junk, *everything}]
+    known = {_same(name) for name in (main, *junk, *everything)}
+    configured = [name for name in extra if _same(name) not in known]
     # Where nothing tells, a configured folder with such a name is spam all the same.
     named_junk = [name for name in configured if _last_part(name, b"/") in _JUNK_NAMES]
     return Places(
@@ -112,6 +113,11 @@ def _gmail_named(real: list[_Real], names: set[str]) -> list[str]:
 def _last_part(name: str, delimiter: bytes | None) -> str:
     mark = delimiter.decode("latin-1") if delimiter else ""
     return (name.rpartition(mark)[2] if mark else name).casefold()
+
+
+def _same(name: str) -> str:
+    """Return *name* so that equal ones are one folder: INBOX has no case (RFC 3501)."""
+    return name.upper() if name.upper() == "INBOX" else name
 
 
 def _name(flag: bytes) -> str:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import imaplib
 import io
+import re
 import socket
 import ssl
 from typing import Any, Final, cast
 
 from imapclient import IMAPClient
 
-from producers.sources.probe.imap_failures import TlsWanted
+from producers.sources.probe.imap_failures import TOO_LONG, TlsWanted
 
 MOST_BYTES: Final = 4 << 20
 """Of one command's answers: a mailbox of 100,000 mails lists its numbers in a sixth of that."""
+
+_QUOTA: Final = re.compile(r"([A-Z]+) (\d+) (\d+)")
 
 
 class _Wire(imaplib.IMAP4):
@@ -55,10 +58,21 @@ class _Wire(imaplib.IMAP4):
         finally:
             self.sock.settimeout(left)
 
+    def begin_idle(self) -> tuple[str, bool] | None:
+        """Return the command's tag and whether anything came before its answer; None if refused."""
+        tag = self._command("IDLE")
+        news = False
+        while self._get_response() is not None:  # None is the answer, "+ idling"
+            if self.tagged_commands[tag] is not None:
+                del self.tagged_commands[tag]
+                return None
+            news = True
+        return tag, news
+
     def _spend(self, count: int) -> None:
         self.budget -= count
         if self.budget < 0:
-            raise self.abort("the answer is too long")
+            raise self.abort(TOO_LONG)
 
 
 class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
@@ -103,14 +117,30 @@ class Client(IMAPClient):  # type: ignore[misc]  # imapclient has no types
             self.login(name, password)
         self._ask_again_what_it_can()
 
-    def buffered(self) -> bool:
-        """Tell whether answers were read that nobody has looked at."""
-        return bool(self._imap.buffered())
+    def begin_idle(self) -> bool | None:
+        """Ask to be told of changes; return whether there are any already, None if refused."""
+        begun = self._imap.begin_idle()
+        if begun is None:
+            return None
+        self._idle_tag, news = begun
+        return bool(news or self._imap.buffered())
 
     def raw_search(self, criteria: Any, charset: str | None = None) -> list[int]:
         """Return the UIDs that match, oldest first."""
         self.fresh()
         return sorted(int(uid) for uid in self.search(criteria, charset))
+
+    def quotas(self, folder: str) -> list[tuple[str, int, int]]:
+        """Return resource, usage and limit of each quota that holds for *folder*."""
+        self.fresh()
+        typ, answer = self._imap.getquotaroot(self._normalise_folder(folder))
+        self._checkok("getquotaroot", typ, answer)
+        lines = [line.decode("latin-1") for line in answer[1] if isinstance(line, bytes)]
+        return [
+            (name, int(usage), int(limit))
+            for line in lines
+            for name, usage, limit in _QUOTA.findall(line.rpartition("(")[2])
+        ]
 
     def _ask_again_what_it_can(self) -> None:
         self._cached_capabilities = None

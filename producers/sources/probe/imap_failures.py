@@ -42,6 +42,7 @@ _CODES: Final = {
     "CANNOT": ErrorClass.REJECTED,
     "CLIENTBUG": ErrorClass.PROTOCOL,
 }
+TOO_LONG: Final = "the answer is too long"
 _CODE: Final = re.compile(r"\[([A-Z-]+)[^\]]*\]")
 _AGAIN: Final = {
     ErrorClass.CONNECT,
@@ -91,9 +92,8 @@ def _refusal(phase: Phase, exc: imaplib.IMAP4.error) -> ErrorClass:
         return _CODES[code[1]]
     within = exc if isinstance(exc, imaplib.IMAP4.abort) else exc.__context__
     if isinstance(within, imaplib.IMAP4.abort):  # imapclient makes a refused login of it
-        text = str(within)
-        gone = "EOF" in text or "BYE" in text or "socket error" in text or "UNAVAIL" in text
-        return ErrorClass.DROPPED if gone else ErrorClass.PROTOCOL
+        nonsense = "unexpected" in str(within) or TOO_LONG in str(within)
+        return ErrorClass.PROTOCOL if nonsense else ErrorClass.DROPPED
     return ErrorClass.AUTH if phase is Phase.IMAP_AUTH else ErrorClass.PROTOCOL
 
 

@@ -19,7 +19,7 @@ from producers.sources.probe.means import LegFailed, Means, addresses, connected
 from producers.sources.probe.tls import client_context, days_left
 
 T = TypeVar("T")
-_BYE_S: Final = 2.0
+_BYE_S: Final = 1.0
 _CUT_S: Final = 5.0
 
 
@@ -62,10 +62,13 @@ class Mailbox:
 
     async def news(self, wait_s: float) -> None:
         """Return when the server says that something has come, or after *wait_s*."""
-        if not await self.do(Phase.FOUND, lambda box: box.idles):
+        box = self._box
+        assert box is not None
+        come = await self.do(Phase.FOUND, Box.wait_here) if box.idles else None
+        if come is None:
             await self._means.clock.sleep(wait_s)
             return
-        if await self.do(Phase.FOUND, Box.wait_here):
+        if not come:
             await self._readable(wait_s)
         await self.do(Phase.FOUND, Box.wait_no_more)
 

@@ -94,6 +94,8 @@ async def connected(
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
+            # imapclient writes the end of a line by itself: that must not wait for the server's ACK.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if source is not None:
                 sock.bind((source, 0))
             # A share each: one address that swallows everything leaves time for the others.

@@ -13,6 +13,7 @@ from typing import Final
 
 import dns.asyncresolver
 import dns.exception
+import dns.nameserver
 import dns.resolver
 
 from pipeline.kit.clock import Clock, SystemClock

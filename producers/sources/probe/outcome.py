@@ -1,124 +1,186 @@
-"""What came of a round, and the record that says so on ``mail.raw.probe``.
+"""What came of one mail, and the record of it on ``mail.raw.probe``.
 
-The record's id is a hash of origin, token and outcome: a mail that was lost may be found late, and
-one that was delivered may come twice; each of these is told once, however often it is sent.
+The id has the outcome in it: a lost mail may be found late, and a delivered one come twice.
 """
 
 from __future__ import annotations
 
+import hmac
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final
 
 import orjson
-import xxhash
 
 from pipeline.core.batch import OutRecord
-from pipeline.core.timestamp import rfc3339
 from producers.privacy import Privacy
-from producers.sources.probe.attempt import Failure, Found, Phase, Sent
+from producers.sources.probe.attempt import ErrorClass, Failure, Found, Phase, Sent
 from producers.sources.probe.config import Route
+from producers.sources.probe.means import one_line
 
 SOURCE: Final = "probe"
-FEED: Final = "probe"
 TOPIC: Final = f"raw.{SOURCE}"
+ID_DIGITS: Final = 32
+_IMAP: Final = frozenset(
+    {
+        Phase.IMAP_DNS,
+        Phase.IMAP_CONNECT,
+        Phase.IMAP_TLS,
+        Phase.IMAP_AUTH,
+        Phase.FOUND,
+        Phase.VERIFY,
+    }
+)
 
 
-class Result(StrEnum):
-    """How a round, or a mail of one, ended."""
+class Kind(StrEnum):
+    """What became of a mail."""
 
     INBOX = "inbox"
     JUNK = "junk"
     LATE = "late"
+    """Of an earlier round, seen after its time was up."""
     DUPLICATE = "duplicate"
     LOST = "lost"
+    """Accepted, and not seen in time."""
     SEND_FAILED = "send_failed"
     RECEIVE_FAILED = "receive_failed"
+    """The mailbox could not be asked."""
     UNCERTAIN = "uncertain"
+    """It may or may not have been accepted, and was not seen."""
 
 
-ARRIVED: Final = frozenset({Result.INBOX, Result.JUNK})
-OF_ROUNDS: Final = frozenset(Result) - {Result.LATE, Result.DUPLICATE}
-"""Results that end a round; the others are of mails of earlier ones."""
+class Step(StrEnum):
+    """The label ``step`` of ``test_errors_total``."""
+
+    SEND = "send"
+    RECEIVE = "receive"
+    CONFIG = "config"
+
+
+def step_of(failure: Failure) -> Step:
+    """Return which step a failure belongs to."""
+    if failure.error_class is ErrorClass.CONFIG:
+        return Step.CONFIG
+    return Step.RECEIVE if failure.phase in _IMAP else Step.SEND
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one round, or of a mail of an earlier one."""
+    """One outcome of a route."""
 
     route: Route
     token: str
-    result: Result
+    kind: Kind
     at_ms: int
-    """Wall clock: when the round ended, or the mail was seen."""
-    began_ms: int | None = None
-    """When the round began; None for mails of earlier rounds."""
-    sent: Sent | None = None
-    found: Found | None = None
+    """When the round ended, or when a late or second mail was seen."""
     failure: Failure | None = None
     phases_ms: dict[Phase, float] = field(default_factory=dict)
+    found: Found | None = None
     roundtrip_ms: float | None = None
-    """From the end of DATA to first sight; for a late mail from the beginning of its round."""
+    sent: Sent | None = None
+    mail_servers: tuple[str, ...] | None = None
+    """Mail exchangers of the recipient's domain; None: nobody would say."""
+    mx_lookup_ms: float | None = None
     certificate_days: dict[str, float] = field(default_factory=dict)
     reply_codes: dict[str, int] = field(default_factory=dict)
-    troubles: tuple[Failure, ...] = ()
-    """What failed on the way and was tried again."""
-    mx_records: int | None = None
-    mx_lookup_ms: float | None = None
+    throttled: tuple[int, ...] = ()
+    """Codes of replies that asked to come again."""
+    send_at_ms: int | None = None
+    """When the sending began."""
+    receive_attempted: bool = False
 
     @property
-    def step(self) -> str | None:
-        """Return the label ``step`` of the failure: send, receive or config; None if there is none."""
-        if self.failure is None:
-            return None
-        if self.failure.error_class == "config":
-            return "config"
-        return "send" if self.failure.phase in SENDING else "receive"
+    def is_round(self) -> bool:
+        """Tell whether a round ended with it; else a mail of an earlier one was seen."""
+        return self.kind not in (Kind.LATE, Kind.DUPLICATE)
+
+    @property
+    def delivered(self) -> bool:
+        """Tell whether the mail was there in time."""
+        return self.kind in (Kind.INBOX, Kind.JUNK)
 
 
-SENDING: Final = frozenset(
-    {Phase.DNS, Phase.CONNECT, Phase.TLS, Phase.AUTH, Phase.MAIL, Phase.RCPT, Phase.DATA}
-)
+def scrubber(secrets: tuple[str, ...]) -> Callable[[str], str]:
+    """Return what takes *secrets* out of a text and makes it one line."""
+    return lambda text: one_line(text, secrets)
 
 
-def record_of(outcome: Outcome, origin: str, privacy: Privacy, received_ms: int) -> OutRecord:
-    """Return the raw record: key the route, headers as of all raw topics."""
-    identity = f"{origin}\x1f{outcome.token}\x1f{outcome.result.value}"
-    return OutRecord(
-        orjson.dumps(_fields(outcome, privacy)),
-        outcome.route.name.encode(),
-        [
-            ("id", xxhash.xxh3_128_hexdigest(identity.encode()).encode()),
+class RecordMaker:
+    """Makes records of outcomes."""
+
+    def __init__(self, origin: str, privacy: Privacy) -> None:
+        """Name this probe *origin*; *privacy* is applied to what servers said."""
+        self._origin = origin
+        self._privacy = privacy
+
+    def record(self, outcome: Outcome, scrub: Callable[[str], str]) -> OutRecord:
+        """Return the raw record of *outcome*; *scrub* takes secrets out of texts."""
+
+        def told(text: str | None) -> str | None:
+            return None if text is None else self._privacy.reply(scrub(text))
+
+        name = outcome.route.name
+        fields = {
+            "timestamp": _timestamp(outcome.at_ms),
+            "route": name,
+            "from": outcome.route.sender.name,
+            "to": outcome.route.recipient.name,
+            "token": outcome.token,
+            "outcome": outcome.kind.value,
+            **_of_failure(outcome, told),
+            "phases_ms": {phase.value: round(ms, 3) for phase, ms in outcome.phases_ms.items()},
+            "folder": None if outcome.found is None else outcome.found.folder,
+            "roundtrip_ms": outcome.roundtrip_ms and round(outcome.roundtrip_ms, 3),
+            **_of_sending(outcome, told),
+            "from_domain": outcome.route.sender.domain or None,
+            "to_domain": outcome.route.recipient.domain or None,
+        }
+        value = orjson.dumps({key: one for key, one in fields.items() if one not in (None, {})})
+        headers = [
+            ("id", event_id(self._origin, outcome.token, outcome.kind).encode()),
             ("source", SOURCE.encode()),
-            ("feed", FEED.encode()),
-            ("origin", origin.encode()),
-            ("received", b"%d" % received_ms),
-        ],
-    )
+            ("feed", SOURCE.encode()),
+            ("origin", self._origin.encode()),
+            ("received", b"%d" % outcome.at_ms),
+        ]
+        return OutRecord(value, name.encode(), headers)
 
 
-def _fields(outcome: Outcome, privacy: Privacy) -> dict[str, Any]:
-    route, failure, sent, found = outcome.route, outcome.failure, outcome.sent, outcome.found
-    smtp = route.sender.smtp
-    given = {
-        "timestamp": rfc3339(outcome.at_ms),
-        "route": route.name,
-        "from": route.sender.name,
-        "to": route.recipient.name,
-        "token": outcome.token,
-        "outcome": outcome.result.value,
-        "failed_phase": None if failure is None else failure.phase.value,
-        "error_class": None if failure is None else failure.error_class.value,
-        "error": None if failure is None else privacy.reply(failure.text),
-        "phases_ms": {phase.value: round(ms, 3) for phase, ms in outcome.phases_ms.items()} or None,
-        "folder": None if found is None else found.folder,
-        "roundtrip_ms": None if outcome.roundtrip_ms is None else round(outcome.roundtrip_ms, 3),
-        "response_code": None if sent is None else sent.code,
-        "enhanced_status": None if sent is None else sent.enhanced_status,
-        "response_message": privacy.reply(sent.reply) if sent is not None and sent.reply else None,
-        "from_domain": route.sender.domain or None,
-        "to_domain": route.recipient.domain or None,
-        "mx_host": None if smtp is None else smtp.host,
-        "tries": None if sent is None else sent.tries,
+def event_id(origin: str, token: str, kind: Kind) -> str:
+    """Return the id of an outcome: the same however often it is written."""
+    parts = orjson.dumps([SOURCE, origin, token, kind.value])
+    return hmac.digest(b"", parts, sha256).hex()[:ID_DIGITS]
+
+
+def _of_failure(outcome: Outcome, told: Callable[[str | None], str | None]) -> dict[str, Any]:
+    failure = outcome.failure
+    if failure is None:
+        return {}
+    return {
+        "failed_phase": failure.phase.value,
+        "error_class": failure.error_class.value,
+        "error": told(failure.text),
     }
-    return {name: value for name, value in given.items() if value is not None}
+
+
+def _of_sending(outcome: Outcome, told: Callable[[str | None], str | None]) -> dict[str, Any]:
+    sent = outcome.sent
+    if sent is None:
+        return {}
+    smtp = outcome.route.sender.smtp
+    return {
+        "response_code": sent.code,
+        "enhanced_status": sent.enhanced_status,
+        "response_message": told(sent.reply),
+        "mx_host": None if smtp is None else smtp.host,
+        "tries": sent.tries,
+    }
+
+
+def _timestamp(ms: int) -> str:
+    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

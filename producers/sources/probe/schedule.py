@@ -1,86 +1,133 @@
-"""Every route at its own pace: rounds side by side, none behind another's hung server.
+"""Every route on its own schedule, side by side.
 
-A route is one task.  Its rounds begin at fixed times, an interval apart, spread over the interval so
-that routes do not all begin at once; a round that takes longer than that skips beginnings, never
-runs beside its own successor.  A reload ends no round: a route that is gone ends after the round
-that is under way, a route that changed takes the new settings at its next one.
+A route is one task: it waits until its round is due, then for a place among those that may run at
+the same time, and runs one round.  Rounds are due on a grid, so that a slow one shifts none of the
+later ones; what was due meanwhile is skipped and counted.  A new version of the file changes what
+the next rounds do: a round that goes on is never cancelled by it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipeline.kit.service import outcome as outcome_of
-from producers.sources.probe.attempt import Course
-from producers.sources.probe.config import Config, Route
-from producers.sources.probe.means import LegFailed, Means, one_line
+from pipeline.kit.clock import Clock
+from producers.sources.probe.config import Options, ProbeConfig, Route
+from producers.sources.probe.earlier import Earlier
+from producers.sources.probe.legs import Legs
+from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.outcome import Outcome
-from producers.sources.probe.round import Past, Round, duplicate_of, earlier_mail
+from producers.sources.probe.round import Round
 
 log = logging.getLogger(__name__)
 
-SPREAD_S: Final = 0.1
-"""Between the first rounds of two routes, as long as all of them begin within the interval."""
+_BETWEEN_STARTS_S: Final = 0.12
+"""At the start, so that many routes do not begin at once."""
+_FINISH_S: Final = 8.0
+"""How long rounds that go on may keep a stop waiting."""
+
+Tell = Callable[[Outcome], None]
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One route that is tried again and again."""
+    """One route, and where it is in its schedule."""
 
     route: Route
-    past: Past = field(default_factory=Past)
+    earlier: Earlier
+    due: float
+    """Monotonic seconds."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    removed: bool = False
+    busy: bool = False
     task: asyncio.Task[None] | None = None
-    course: Course | None = None
-    """Of the leg that is under way."""
-    missed: int = 0
-    """Beginnings that were skipped, because the round before took too long."""
+
+
+class Pace:
+    """Keeps the sendings of one account apart."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._next: dict[tuple[str, int, str | None], float] = {}
+
+    async def wait(self, route: Route, options: Options) -> None:
+        """Wait until the account of *route* may send again, and a little by chance."""
+        jitter = random.uniform(0, options.send_jitter_max_seconds)  # noqa: S311  no secrecy needed
+        apart, smtp = options.min_smtp_interval_seconds, route.sender.smtp
+        wait_s = jitter
+        if apart > 0 and smtp is not None:
+            key = smtp.host, smtp.port, smtp.username
+            now = self._clock.monotonic()
+            at = max(self._next.get(key, now), now + jitter)
+            self._next[key] = at + apart
+            wait_s = at - now
+        if wait_s > 0:
+            await self._clock.sleep(wait_s)
+
+
+class _Places:
+    """So many rounds at a time; the number may change while some go on."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._used = 0
+        self._freed = asyncio.Condition()
+
+    async def __aenter__(self) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: self._used < self.most)
+            self._used += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._used -= 1
+        async with self._freed:
+            self._freed.notify()
+
+    async def resize(self, most: int) -> None:
+        async with self._freed:
+            self.most = most
+            self._freed.notify_all()
 
 
 class Schedule:
-    """A part of the process: the routes of the present configuration, and their rounds."""
+    """A part of the process: the rounds of all routes."""
 
-    name = "routes"
+    name = "rounds"
 
     def __init__(
-        self, config: Config, key: bytes, means: Means, emit: Callable[[Outcome], None]
+        self, config: ProbeConfig, legs: Legs, metrics: ProbeMetrics, clock: Clock, tell: Tell
     ) -> None:
-        """Try the routes of *config*.
+        """Run the routes of *config*.
 
         Args:
-            config: The first one; see :meth:`replace`.
-            key: Of the tokens.
-            means: What all legs share.
-            emit: Told every outcome, once.
+            config: The first version of the file.
+            legs: What sends and receives.
+            metrics: What shows it.
+            clock: The machine's.
+            tell: Takes each outcome; must not fail.
         """
-        self._config, self._key, self._means, self._emit = config, key, means, emit
+        self._options = config.options
+        self._config = config
+        self._legs = legs
+        self._metrics = metrics
+        self._clock = clock
+        self._tell = tell
+        self._pace = Pace(clock)
+        self._places = _Places(config.options.max_parallel_routes)
         self._lanes: dict[str, _Lane] = {}
-        self._ending: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(config.exporter.max_parallel_routes)
-        self._next_send: dict[tuple[str, int], float] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Tasks of routes that were taken out, until their last round has ended."""
         self._failed: asyncio.Future[None] | None = None
-        self._random = random.Random()  # noqa: S311  jitter needs no secrecy
-        self.under_way = 0
-        """Rounds that run now."""
-        self.waiting = 0
-        self.faults = 0
-        """Rounds that a fault of ours ended."""
-        """Rounds that are due and wait for room."""
-
-    @property
-    def missed(self) -> Mapping[str, int]:
-        """Return how many beginnings each route has skipped."""
-        return {name: lane.missed for name, lane in self._lanes.items()}
+        self._stopping = False
 
     async def start(self) -> None:
-        """Begin all routes."""
+        """Begin with the first rounds."""
         self._failed = asyncio.get_running_loop().create_future()
-        self.replace(self._config)
+        await self.apply(self._config)
 
     async def run(self) -> None:
         """Run until cancelled; only a fault of ours ends it before."""
@@ -88,124 +135,114 @@ class Schedule:
         await asyncio.shield(self._failed)
 
     async def stop(self) -> None:
-        """Give up the rounds that are under way: what they sent is found by the next process."""
-        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
-        tasks += self._ending
-        for task in tasks:
-            task.cancel()
+        """Begin no more rounds, and give those that go on a moment to end."""
+        self._stopping = True
+        tasks = {lane.task for lane in self._lanes.values() if lane.task} | self._leaving
+        for lane in self._lanes.values():
+            lane.removed = True
+            lane.changed.set()
         if tasks:
-            await asyncio.wait(tasks)
+            _, late = await asyncio.wait(tasks, timeout=_FINISH_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def replace(self, config: Config) -> None:
-        """Go on with *config*; rounds that are under way are finished as they were begun."""
-        if config.exporter.max_parallel_routes != self._config.exporter.max_parallel_routes:
-            self._room = asyncio.Semaphore(config.exporter.max_parallel_routes)
-        self._config = config
+    async def apply(self, config: ProbeConfig) -> None:
+        """Go on by *config*; rounds that go on end as they began, with an outcome."""
+        self._config, self._options = config, config.options
+        self._metrics.configure(config)
+        await self._places.resize(config.options.max_parallel_routes)
         wanted = {route.name: route for route in config.routes}
         for name in [name for name in self._lanes if name not in wanted]:
-            self._end(self._lanes.pop(name))
-        begun = 0
-        for name, route in wanted.items():
-            lane = self._lanes.get(name)
-            if lane is not None:
-                lane.route = route
-                continue
-            lane = self._lanes[name] = _Lane(route)
-            wait_s = min(begun * SPREAD_S, _share(name) * route.interval_s)
-            lane.task = asyncio.create_task(self._go_on(lane, wait_s), name=f"route {name}")
-            lane.task.add_done_callback(self._ended)
-            begun += 1
+            self._leave(self._lanes.pop(name))
+        fresh = [route for route in config.routes if route.name not in self._lanes]
+        for route in config.routes:
+            if route.name in self._lanes:
+                self._change(self._lanes[route.name], route)
+        self._begin(fresh)
 
-    def _end(self, lane: _Lane) -> None:
-        task = lane.task
-        if task is None:
-            return
-        if lane.course is None:
-            task.cancel()
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+    def _begin(self, routes: Sequence[Route]) -> None:
+        now = self._clock.monotonic()
+        for number, route in enumerate(routes):
+            apart = min(_BETWEEN_STARTS_S, route.interval_s / len(routes))
+            lane = _Lane(route, Earlier(self._legs, self._clock), now + number * apart)
+            lane.task = asyncio.create_task(self._lane(lane), name=f"route {route.name}")
+            lane.task.add_done_callback(self._ended)
+            self._lanes[route.name] = lane
+
+    def _change(self, lane: _Lane, route: Route) -> None:
+        if route.interval_s != lane.route.interval_s:
+            lane.due = min(lane.due, self._clock.monotonic() + route.interval_s)
+        lane.route = route
+        lane.changed.set()
+
+    def _leave(self, lane: _Lane) -> None:
+        lane.removed = True
+        lane.changed.set()
+        if lane.task is not None:
+            self._leaving.add(lane.task)
+            lane.task.add_done_callback(self._leaving.discard)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        fault = None if task.cancelled() else task.exception()
-        if fault is not None and self._failed is not None and not self._failed.done():
-            self._failed.set_exception(fault)
+        failure = None if task.cancelled() else task.exception()
+        if failure is not None and self._failed is not None and not self._failed.done():
+            self._failed.set_exception(failure)
 
-    async def _go_on(self, lane: _Lane, wait_s: float) -> None:
-        clock = self._means.clock
-        due = clock.monotonic() + wait_s
-        while self._is_wanted(lane):
-            await clock.sleep(max(0.0, due - clock.monotonic()))
-            # Kept through the wait for room and jitter: a reload lets what is due begin.
-            await self._round(lane)
-            interval_s = lane.route.interval_s
-            behind = int(max(0.0, clock.monotonic() - due) // interval_s)
-            lane.missed += behind
-            due += (behind + 1) * interval_s
+    async def _lane(self, lane: _Lane) -> None:
+        while await self._until_due(lane):
+            await self._pace.wait(lane.route, self._options)
+            async with self._places:
+                if lane.removed:
+                    return
+                lane.busy = True
+                self._show_running()
+                try:
+                    await self._round(lane)
+                finally:
+                    lane.busy = False
+                    self._show_running()
+            self._next(lane)
 
-    def _is_wanted(self, lane: _Lane) -> bool:
-        return self._lanes.get(lane.route.name) is lane
+    async def _until_due(self, lane: _Lane) -> bool:
+        """Wait until the route's round is due; return False once the route is gone."""
+        while not lane.removed:
+            wait_s = lane.due - self._clock.monotonic()
+            if wait_s <= 0:
+                return True
+            lane.changed.clear()
+            sleeping = asyncio.ensure_future(self._clock.sleep(wait_s))
+            changing = asyncio.create_task(lane.changed.wait())
+            try:
+                await asyncio.wait({sleeping, changing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sleeping.cancel()
+                changing.cancel()
+        return False
+
+    def _next(self, lane: _Lane) -> None:
+        now, interval = self._clock.monotonic(), lane.route.interval_s
+        lane.due += interval
+        missed = int((now - lane.due) // interval) + 1 if lane.due < now else 0
+        if missed:
+            lane.due += missed * interval
+            self._metrics.skipped(lane.route, missed)
 
     async def _round(self, lane: _Lane) -> None:
-        room = self._room
-        self.waiting += 1
-        try:
-            await room.acquire()
-        finally:
-            self.waiting -= 1
-        try:
-            await self._pause_before_sending(lane.route)
-            self.under_way += 1
-            try:
-                await self._one(lane)
-            finally:
-                self.under_way -= 1
-                lane.course = None
-        finally:
-            room.release()
+        one = Round(lane.route, self._options, self._legs, self._clock)
+        outcomes = await one.run()
+        for outcome in outcomes:
+            self._take(lane, outcome)
+        for outcome in await self._earlier(lane, one):
+            self._take(lane, outcome)
+        self._metrics.left_over(lane.earlier.left_over)
 
-    async def _one(self, lane: _Lane) -> None:
-        config, route = self._config, lane.route
-        one = Round(route, config.exporter, self._key, self._means, lane.past)
-        lane.course = one.courses.sending
-        result = await outcome_of(one.run())
-        if isinstance(result, Exception):
-            self._note_fault(route, result)
-            return
-        self._emit(result)
-        second = duplicate_of(result)
-        if second is not None:
-            self._emit(second)
-        earlier = await outcome_of(
-            earlier_mail(route, config, self._key, self._means, lane.past, one.token)
-        )
-        if isinstance(earlier, LegFailed):
-            text = one_line(earlier.failure.text)
-            log.info("no look at earlier mail", extra={"route": route.name, "error": text})
-        elif isinstance(earlier, Exception):
-            self._note_fault(route, earlier)
-        else:
-            for found in earlier:
-                self._emit(found)
+    async def _earlier(self, lane: _Lane, one: Round) -> list[Outcome]:
+        """Return late mails and duplicates, by the route as it was in this round."""
+        return await lane.earlier.look(one.route, one.options, one.token)
 
-    def _note_fault(self, route: Route, fault: Exception) -> None:
-        """Count a fault of ours: it must not end the route, and less so the others."""
-        self.faults += 1
-        log.error("a round failed by a fault of ours", exc_info=fault, extra={"route": route.name})
+    def _take(self, lane: _Lane, outcome: Outcome) -> None:
+        lane.earlier.ended(outcome)
+        self._tell(outcome)
 
-    async def _pause_before_sending(self, route: Route) -> None:
-        """Wait as ``send_jitter_max_seconds`` and ``min_smtp_interval_seconds`` say."""
-        exporter, clock = self._config.exporter, self._means.clock
-        wait_s = self._random.uniform(0, exporter.send_jitter_max_seconds)
-        smtp = route.sender.smtp
-        if exporter.min_smtp_interval_seconds and smtp is not None:
-            server, now = (smtp.host, smtp.port), clock.monotonic()
-            at = max(now + wait_s, self._next_send.get(server, 0.0))
-            self._next_send[server] = at + exporter.min_smtp_interval_seconds
-            wait_s = at - now
-        if wait_s > 0:
-            await clock.sleep(wait_s)
-
-
-def _share(name: str) -> float:
-    """Return a number in [0, 1) that stands for the route, the same after each restart."""
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest()) / 2**32
+    def _show_running(self) -> None:
+        self._metrics.running(sum(lane.busy for lane in self._lanes.values()))

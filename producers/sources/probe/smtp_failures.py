@@ -14,6 +14,7 @@ from producers.sources.probe.attempt import ErrorClass, Failure, Phase
 from producers.sources.probe.means import LegFailed, one_line
 
 _ENHANCED: Final = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})\b")
+_OF_TLS: Final = re.compile(r"\bTLS\b|certificate", re.IGNORECASE)
 _FULL_MAILBOX: Final = {"4.2.2", "5.2.2"}
 _TOO_BIG: Final = {"5.3.4", "5.2.3"}
 _AUTH_LATER: Final = 454
@@ -41,6 +42,8 @@ def refused(phase: Phase, code: int, reply: str, account: Account) -> LegFailed:
     status = enhanced_status(reply)
     text = one_line(f"{code} {reply}", secrets_of(account.smtp))
     kind = _kind(phase, code, status)
+    if phase is Phase.TLS and _OF_TLS.search(reply):
+        kind = ErrorClass.TLS  # also of a 421, with which Postfix misses a client's certificate
     if kind is ErrorClass.AUTH:
         text = f"{text}: {where_to_look(account, account.smtp)}"
     later = 400 <= code < 500

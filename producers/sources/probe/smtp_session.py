@@ -21,7 +21,7 @@ from producers.sources.probe.message import Message
 from producers.sources.probe.smtp_failures import broken
 from producers.sources.probe.tls import client_context, days_left
 
-_BYE_S: Final = 2.0
+_BYE_S: Final = 1.0
 _GO_AHEAD: Final = 354
 _OK: Final = 250
 _NOT_THIS_WAY: Final = {502, 503, 504, 534, 538}
@@ -52,10 +52,10 @@ class SmtpSession:
         client, self._client = self._client, None
         if client is None:
             return
-        if exc is None:
+        if exc is None or (isinstance(exc, LegFailed) and exc.failure.smtp_code):
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
                 await client.quit(timeout=_BYE_S)
-        client.close()
+        await _ended(client)
 
     async def open(self) -> None:
         """Look the server up, connect, begin TLS, log in."""
@@ -68,7 +68,7 @@ class SmtpSession:
             if failed.failure.error_class is ErrorClass.CERTIFICATE:
                 await self._look_at_certificate(found)
             raise
-        if self._smtp.username is not None:
+        if self._smtp.username:
             async with self._phase(Phase.AUTH):
                 await self._log_in(self._smtp.username, self._smtp.password or "")
 
@@ -205,6 +205,16 @@ class SmtpSession:
                     self._note("connect" if phase is Phase.TLS else phase.value, code)
                 failed.uncertain = self._given and not (code and 400 <= code < 600)
                 raise failed from exc
+
+
+async def _ended(client: aiosmtplib.SMTP) -> None:
+    """Let go of a connection at once: closing TLS in order would wait for the server."""
+    transport, protocol = client.transport, client.protocol
+    client.close()
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
+    while protocol is not None and protocol.transport is not None:  # noqa: ASYNC110  told next
+        await asyncio.sleep(0)
 
 
 def _own_name(sock: socket.socket) -> str:

@@ -8,7 +8,6 @@ message authentication code over that keeps strangers' mail from counting.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -20,7 +19,7 @@ from typing import Final
 MARK: Final = "mst"
 _TIME, _UNIQUE, _ROUTE, _CODE = 6, 3, 4, 7  # bytes: 20 in all, which are 32 letters
 _BODY: Final = _TIME + _UNIQUE + _ROUTE
-_TOKEN: Final = re.compile(rf"{MARK}([a-z2-7]{{32}})", re.IGNORECASE)
+_TOKEN: Final = re.compile(rf"{MARK}([a-z2-7]{{32}})", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,7 @@ def new_token(key: bytes, route: str, now_ms: int) -> str:
 def read_tokens(key: bytes, text: str) -> Iterator[Token]:
     """Yield the tokens in *text* that were made with *key*."""
     for match in _TOKEN.finditer(text):
-        try:
-            whole = base64.b32decode(match[1].upper())
-        except binascii.Error:  # pragma: no cover - the pattern lets only base32 through
-            continue
+        whole = base64.b32decode(match[1].upper())
         body, code = whole[:_BODY], whole[_BODY:]
         if hmac.compare_digest(code, _code(key, body)):
             sent_ms = int.from_bytes(body[:_TIME])
