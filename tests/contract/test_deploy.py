@@ -18,7 +18,10 @@ from mailstream.kafka import config as kafka_config
 from mailstream.kafka.jars import kafka_version
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_base import Listener
+from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_load import load
+from pipeline.kit.settings_log_remote import LogRemoteSettings
+from pipeline.kit.settings_nodes import NodesSettings
 from producers.registry import PRODUCERS, configured
 from tests.kit.programs import program
 
@@ -27,6 +30,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 LASTING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
+PROBE, SINK = "127.0.0.1:9782", "127.0.0.1:9788"
+"""Where the probe listens unless its own file says otherwise."""
 DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
 
 
@@ -104,7 +109,7 @@ def test_ports_are_published_on_loopback_only(name: str) -> None:
 def test_every_mounted_file_and_volume_exists(name: str) -> None:
     for volume in SERVICES[name].get("volumes", ()):
         source = volume.partition(":")[0]
-        assert (ROOT / source).is_file() if source.startswith(".") else source in COMPOSE["volumes"]
+        assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -226,14 +231,28 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
     }
     assert found == {(name, listener.listen.port) for name, listener in listeners().items()}
 
-    outside = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    targets = {
-        target
-        for job in outside["scrape_configs"]
-        for source in job["static_configs"]
-        for target in source["targets"]
-    }
+    given = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
     defaults = Settings()
     assert defaults.view is not None
     services = defaults.ingest, defaults.metrics, defaults.gelf, defaults.view
-    assert targets == {str(service.listen) for service in services}
+    assert targets(given) == {str(service.listen) for service in services}
+    optional = CpanelSettings(), NodesSettings(), LogRemoteSettings()
+    assert targets(re.sub(r"^#  ", "  ", given, flags=re.MULTILINE)) == {
+        str(service.listen) for service in (*services, *optional)
+    } | {PROBE, SINK}
+
+
+def targets(configuration: str) -> set[str]:
+    jobs = yaml.safe_load(configuration)["scrape_configs"]
+    return {
+        target for job in jobs for source in job["static_configs"] for target in source["targets"]
+    }
+
+
+@pytest.mark.parametrize("folder", ["docker", "prometheus"])
+def test_prometheus_loads_the_alert_rules(folder: str) -> None:
+    given = yaml.safe_load((ROOT / "deploy" / folder / "prometheus.yml").read_text())
+    assert given["rule_files"] == ["rules/*.yml"]
+    assert list((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
+    mounted = SERVICES["prometheus"]["volumes"]
+    assert "./deploy/prometheus/rules:/etc/prometheus/rules:ro" in mounted

@@ -1,0 +1,400 @@
+"""Dashboards about mail: overview, one user, addresses, providers, bounces, logins, cPanel."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mailstream.dashboards.mail_panels import (
+    ATTEMPTS,
+    OUTCOMES,
+    WINDOW,
+    W,
+    complete,
+    many,
+    number,
+    over_time,
+    share,
+    top,
+)
+from mailstream.dashboards.model import (
+    Board,
+    Panel,
+    Query,
+    Row,
+    bars,
+    lines,
+    pie,
+    stat,
+    table,
+)
+
+_TAGS: Final = ("mailstream", "mail")
+
+OVERVIEW: Final = Board(
+    "mailstream-overview",
+    "Mail: overview",
+    "What was sent, what arrived, what failed and whose it was.",
+    (
+        Row(
+            "Now",
+            (
+                complete(),
+                number("Sent", "mail_user_events", 'event_type="sent"'),
+                number("Delivered", "mail_user_events", 'event_type="delivered"'),
+                number("Bounced", "mail_user_events", 'event_type="bounced"'),
+            ),
+        ),
+        Row(
+            "Events",
+            (
+                over_time("Customer mail by outcome", "mail_user_events", "event_type"),
+                over_time("All mail by direction", "mail_node_events", "direction", stacked=True),
+                lines(
+                    "Events per second by source",
+                    Query("sum by (source) (rate(mail_events_total[5m]))", "{{source}}"),
+                ),
+                lines(
+                    "Outcomes per second by provider",
+                    Query(
+                        "sum by (provider) (rate(mail_provider_outcomes_total[5m]))", "{{provider}}"
+                    ),
+                    stacked=True,
+                ),
+            ),
+        ),
+        Row(
+            "Top",
+            (
+                top("Senders", "mail_user_events", "user", 'event_type="sent"'),
+                top("Sender domains", "mail_domain_events", "domain"),
+                top("Recipient domains", "mail_destination_events", "domain"),
+                top("Failures", "mail_failures", "provider, bounce_class"),
+            ),
+        ),
+    ),
+    (WINDOW,),
+    tags=_TAGS,
+)
+
+_USER: Final = 'user=~"$user"'
+USER: Final = Board(
+    "mailstream-user",
+    "Mail: user detail",
+    "One sender: volume, outcomes and logins.",
+    (
+        Row(
+            "Now",
+            (
+                complete(),
+                number("Sent", "mail_user_events", f'event_type="sent", {_USER}'),
+                number("Recipients", "mail_user_recipients", _USER),
+                stat(
+                    "Bytes", Query(f"sum(mail_user_bytes{{{W}, {_USER}}})", "bytes"), unit="bytes"
+                ),
+            ),
+        ),
+        Row(
+            "Over time",
+            (
+                over_time("Events", "mail_user_events", "user, event_type", _USER),
+                over_time("Recipients", "mail_user_recipients", "user", _USER),
+                over_time("Logins", "mail_user_auth", "user, result, scope", _USER),
+                over_time("Bytes", "mail_user_bytes", "user", _USER, unit="bytes"),
+            ),
+        ),
+        Row("Table", (top("Events", "mail_user_events", "user, event_type", _USER, 200),)),
+    ),
+    (WINDOW, many("user", "User", "mail_user_events")),
+    tags=_TAGS,
+)
+
+_IP: Final = 'ip=~"$ip"'
+ADDRESSES: Final = Board(
+    "mailstream-ips",
+    "Mail: sending addresses and reputation",
+    "Which address of ours is refused, by whom and why.",
+    (
+        Row(
+            "Now",
+            (
+                complete(),
+                stat(
+                    "Replies that name a block list",
+                    Query(
+                        f'sum(mail_failures{{{W}, bounce_class="ip_blocked"}}) or vector(0)',
+                        "replies",
+                    ),
+                    steps=((1, "orange"), (10, "red")),
+                ),
+                stat(
+                    "Pairs that ZoneMTA avoids",
+                    Query("sum(mail_zonemta_blacklisted_pairs) or vector(0)", "pairs"),
+                    steps=((1, "red"),),
+                ),
+            ),
+        ),
+        Row(
+            "By address",
+            (
+                share("Bounce rate", "mail_ip_events", "bounced", OUTCOMES, "ip", _IP),
+                share("Deferral rate", "mail_ip_events", "deferred", ATTEMPTS, "ip", _IP),
+                over_time("Events", "mail_ip_events", "ip, event_type", _IP),
+                lines(
+                    "Delivery time p95",
+                    Query(
+                        f"histogram_quantile(0.95, sum by (le, ip) (rate(mail_ip_delivery_seconds_bucket{{{_IP}}}[5m])))",
+                        "{{ip}}",
+                    ),
+                    unit="s",
+                ),
+            ),
+        ),
+        Row(
+            "Why, and by whom",
+            (
+                top("Failures by class", "mail_failures", "ip, provider, bounce_class", _IP),
+                share(
+                    "Bounce rate by provider",
+                    "mail_ip_provider_events",
+                    "bounced",
+                    OUTCOMES,
+                    "ip, provider",
+                    _IP,
+                ),
+                table(
+                    "Avoided by ZoneMTA",
+                    Query("max by (ip, domain) (mail_zonemta_blacklisted)", "avoided"),
+                ),
+                table(
+                    "Last event",
+                    Query(
+                        f"max by (ip, event_type) (mail_ip_last_event_timestamp_seconds{{{_IP}}}) * 1000",
+                        "at",
+                        "dateTimeAsIso",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    (WINDOW, many("ip", "Sending address", "mail_ip_events")),
+    tags=_TAGS,
+)
+
+_PROVIDER: Final = 'provider=~"$provider"'
+
+
+def _provider_quantile(title: str, metric: str) -> Panel:
+    rate = f"sum by (le, provider) (rate({metric}_bucket{{{_PROVIDER}}}[5m]))"
+    return lines(
+        title,
+        Query(f"histogram_quantile(0.5, {rate})", "{{provider}} p50"),
+        Query(f"histogram_quantile(0.95, {rate})", "{{provider}} p95"),
+        unit="s",
+    )
+
+
+PROVIDERS: Final = Board(
+    "mailstream-providers",
+    "Mail: providers",
+    "Who takes our mail, how fast, and who slows us down.",
+    (
+        Row("Now", (complete(),)),
+        Row(
+            "Rates",
+            (
+                share(
+                    "Bounce rate",
+                    "mail_ip_provider_events",
+                    "bounced",
+                    OUTCOMES,
+                    "provider",
+                    _PROVIDER,
+                ),
+                share(
+                    "Deferral rate",
+                    "mail_ip_provider_events",
+                    "deferred",
+                    ATTEMPTS,
+                    "provider",
+                    _PROVIDER,
+                ),
+            ),
+        ),
+        Row(
+            "Times",
+            (
+                _provider_quantile("Delivery time", "mail_provider_delivery_seconds"),
+                _provider_quantile("Time in the queue", "mail_provider_queue_seconds"),
+            ),
+        ),
+        Row(
+            "Events",
+            (
+                over_time("Events", "mail_ip_provider_events", "provider, event_type", _PROVIDER),
+                over_time(
+                    "Failures by class", "mail_failures", "provider, bounce_class", _PROVIDER
+                ),
+            ),
+        ),
+    ),
+    (WINDOW, many("provider", "Provider", "mail_ip_provider_events")),
+    tags=_TAGS,
+)
+
+BOUNCES: Final = Board(
+    "mailstream-bounces",
+    "Mail: bounces",
+    "What our failures mean.",
+    (
+        Row("Now", (complete(),)),
+        Row(
+            "Classes",
+            (
+                pie(
+                    "By class",
+                    Query(f"sum by (bounce_class) (mail_failures{{{W}}})", "{{bounce_class}}"),
+                ),
+                over_time("Over time", "mail_failures", "bounce_class, event_type", stacked=True),
+                top("By provider and class", "mail_failures", "provider, bounce_class, event_type"),
+                top(
+                    "By recipient domain and class",
+                    "mail_destination_failures",
+                    "domain, bounce_class",
+                ),
+            ),
+        ),
+        Row(
+            "Since the workers started",
+            (
+                lines(
+                    "Failures per second",
+                    Query(
+                        "sum by (bounce_class) (rate(mail_failures_total[5m]))", "{{bounce_class}}"
+                    ),
+                ),
+                table(
+                    "Replies that no rule knows",
+                    Query(
+                        "topk(50, sum by (fingerprint) (mail_unclassified_replies_total))",
+                        "replies",
+                    ),
+                    description="`mailstream classify` explains one; see docs/bounces.md.",
+                ),
+            ),
+        ),
+    ),
+    (WINDOW,),
+    tags=_TAGS,
+)
+
+LOGINS: Final = Board(
+    "mailstream-logins",
+    "Mail: logins",
+    "Who guesses passwords, and whose.",
+    (
+        Row(
+            "Now",
+            (
+                complete(),
+                number("Failed", "mail_client_ip_auth", 'result="failed"'),
+                number("Succeeded", "mail_user_auth", 'result="succeeded"'),
+            ),
+        ),
+        Row(
+            "Over time",
+            (
+                over_time("By result and service", "mail_user_auth", "result, scope"),
+                over_time("Failed by address", "mail_client_ip_auth", "ip", 'result="failed"'),
+            ),
+        ),
+        Row(
+            "Top",
+            (
+                top("Failed by address", "mail_client_ip_auth", "ip, scope", 'result="failed"'),
+                top("Failed by account", "mail_user_auth", "user, scope", 'result="failed"'),
+                top("Succeeded by account", "mail_user_auth", "user", 'result="succeeded"'),
+                top("Submitting addresses", "mail_client_ip_events", "ip, direction"),
+            ),
+        ),
+    ),
+    (WINDOW,),
+    tags=_TAGS,
+)
+
+_SERVER: Final = 'server=~"$server"'
+
+
+def _stats(title: str, by: str, stat_type: str, kind: str = "pie") -> Panel:
+    most = f'topk(10, sum by ({by}) (email_user_stats{{{_SERVER}, stat_type="{stat_type}"}}))'
+    name = f"{{{{{by}}}}}"
+    return pie(title, Query(most, name)) if kind == "pie" else bars(title, Query(most, name))
+
+
+CPANEL: Final = Board(
+    "mailstream-cpanel",
+    "Mail: cPanel servers",
+    "What WHM counts of its accounts since midnight; single rows are in mail.events.",
+    (
+        Row(
+            "By primary domain",
+            (
+                table(
+                    "Summary",
+                    *(
+                        Query(
+                            f'sum by (server, primary_domain) (email_user_stats{{{_SERVER}, stat_type="{kind}"}})',
+                            name,
+                        )
+                        for kind, name in (
+                            ("send_count", "sent"),
+                            ("success_count", "delivered"),
+                            ("fail_count", "failed"),
+                            ("defer_count", "deferred"),
+                        )
+                    ),
+                    Query(
+                        f'sum by (server, primary_domain) (email_user_stats{{{_SERVER}, stat_type="total_size"}})',
+                        "size",
+                        "bytes",
+                    ),
+                    width=24,
+                    height=10,
+                ),
+            ),
+        ),
+        Row(
+            "Success",
+            (
+                _stats("Top 10 domains", "domain", "success_count"),
+                _stats("Top 10 senders", "user", "success_count"),
+            ),
+        ),
+        Row(
+            "Failure",
+            (
+                _stats("Top 10 domains", "domain", "fail_count"),
+                _stats("Top 10 senders", "user", "fail_count"),
+                _stats("Deferred: top 10 domains", "domain", "defer_count", "bars"),
+                table(
+                    "Limits reached",
+                    Query(
+                        f"max by (server, domain, user, flag) (email_flag_stats{{{_SERVER}}})",
+                        "1: reached",
+                    ),
+                ),
+            ),
+        ),
+    ),
+    (many("server", "Server", "email_user_stats"),),
+    tags=_TAGS,
+)
+
+BOARDS: Final[tuple[Board, ...]] = (
+    OVERVIEW,
+    USER,
+    ADDRESSES,
+    PROVIDERS,
+    BOUNCES,
+    LOGINS,
+    CPANEL,
+)
