@@ -132,6 +132,21 @@ def test_imap_that_answers_a_search_badly_is_cut(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
+def test_a_connection_that_breaks_while_waiting_is_made_anew() -> None:
+    searches: list[str] = []
+
+    def breaks_once(connection: socket.socket, tag: str, over: Event) -> None:
+        searches.append(tag)
+        if len(searches) == 1:
+            rude_mail.goodbye(connection, tag, over)
+        else:
+            connection.sendall(f"* SEARCH\r\n{tag} OK done\r\n".encode())
+
+    leg = receive(rude_mail.imap(search=breaks_once), timeout_s=2.5)
+    assert [failure.error_class for failure in leg.course.earlier] == [ErrorClass.DROPPED]
+    assert leg.failure.error_class is ErrorClass.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     ("login", "kind"),
     [

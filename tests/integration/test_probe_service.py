@@ -316,3 +316,33 @@ def test_the_exporter_s_own_files_are_enough(tmp_path: Path, target: MailTarget)
         running.terminate()
         assert running.wait(40) == 0
     assert "no Kafka is configured" in (tmp_path / "said").read_text()
+
+
+def test_outcomes_become_events_and_families_of_the_worker(
+    broker: str, tmp_path: Path, target: MailTarget
+) -> None:
+    with stand(broker, tmp_path, probe={"config": "config.yaml"}) as st:
+        worker, probe = st.worker(), probe_of(st, tmp_path, content(target))
+        try:
+            probe.listening()
+            probe.rounds(1, "inbox", route="a-to-b")
+            probe.rounds(1, "send_failed", route="locked-out")
+            st.wait_until_ready()
+
+            def counted(route: str, outcome: str) -> bool:
+                wanted = f'route="{route}"', f'outcome="{outcome}"', 'origin="here"'
+                return any(
+                    line.startswith("mail_route_probes{") and all(one in line for one in wanted)
+                    for line in (worker.metrics() or "").splitlines()
+                )
+
+            wait_until(lambda: counted("a-to-b", "inbox"), "arrivals are counted", within_s=60)
+            wait_until(lambda: counted("locked-out", "send_failed"), "failures too", within_s=60)
+            assert probe.stop() == 0
+        finally:
+            probe.end()
+        events = {one["event_id"]: one for one in st.events() if one["event_type"] == "probe"}
+        written = {one.header("id"): json.loads(one.value) for one in raw(st)}
+        assert set(events) <= set(written)
+        assert all(events[key]["outcome"] == written[key]["outcome"] for key in events)
+        assert {one["origin"] for one in events.values()} == {"here"}

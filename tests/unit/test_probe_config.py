@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from pipeline.core.errors import ConfigError
 from pipeline.kit.values import Address
@@ -20,6 +22,9 @@ from producers.sources.probe.config import Options, ProbeConfig
 from producers.sources.probe.config_read import read_config
 from producers.sources.probe.environment import Expansion, read_env_file
 from producers.sources.probe.example import EXAMPLE, config_path, write_example
+from producers.sources.probe.metrics import ProbeMetrics
+from producers.sources.probe.reload import LOOK_S, Files
+from tests.kit.clock import FakeClock
 from tests.kit.probe_rounds import SECRET, tree, written
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "probe" / "config.yaml"
@@ -251,3 +256,44 @@ def test_every_key_is_documented() -> None:
     tables = config_keys.EXPORTER, config_keys.SMTP, config_keys.IMAP, config_keys.TEST
     known = {key for table in tables for key in table} | set(config_keys.ACCOUNT)
     assert not known - documented
+
+
+def test_a_file_that_is_being_written_is_read_once_it_rests(tmp_path: Path) -> None:
+    path, clock = tmp_path / "config.yaml", FakeClock()
+    written(path, tree(1))
+    registry = CollectorRegistry()
+    metrics = ProbeMetrics(registry, "mail_e2e_exporter_")
+    taken: list[int] = []
+
+    async def take(config: ProbeConfig) -> None:
+        taken.append(len(config.routes))
+
+    async def scene() -> None:
+        files = Files(path, {}, clock)
+        files.feed(metrics, take)
+        watching = asyncio.create_task(files.run())
+        await clock.advance(LOOK_S * 3)
+        assert taken == []
+        path.write_text("")
+        await clock.advance(LOOK_S + 0.1)
+        path.write_text(json.dumps(tree(2)))
+        await clock.advance(LOOK_S * 2)
+        assert taken == [2]
+        path.write_text("accounts: {")
+        await clock.advance(LOOK_S * 2)
+        assert (taken, len(files.current.routes)) == ([2], 2)
+        path.unlink()
+        await clock.advance(LOOK_S * 2)
+        assert "cannot be read" in "".join(files.broken)
+        path.write_text(json.dumps(tree(3)))
+        (tmp_path / ".env").write_text("API_KEY=new\n")
+        await clock.advance(LOOK_S * 2)
+        assert (taken, files.broken) == ([2, 3], ())
+        (tmp_path / ".env").write_text("API_KEY=newer\n")
+        await clock.advance(LOOK_S * 2)
+        assert files.current.access.api_key == "newer"
+        watching.cancel()
+
+    asyncio.run(scene())
+    name = "mail_e2e_exporter_config_last_reload_successful"
+    assert registry.get_sample_value(name) == 1

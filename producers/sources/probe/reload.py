@@ -22,6 +22,7 @@ from producers.sources.probe.metrics import ProbeMetrics
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
+_SETTLED_S: Final = 0.3
 
 Stamp = tuple[tuple[int, int, int], ...]
 Apply = Callable[[ProbeConfig], Awaitable[None]]
@@ -72,7 +73,12 @@ class Files:
         """Take each change of the files until cancelled."""
         while True:
             await self._clock.sleep(LOOK_S)
-            if self._look() != self._stamp:
+            seen = self._look()
+            if seen == self._stamp:
+                continue
+            await self._clock.sleep(_SETTLED_S)
+            # A file that is being written is empty for a moment: what still changes can wait.
+            if self._look() == seen:
                 await self.reload()
 
     async def reload(self) -> tuple[str, ...]:
