@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("mailstream", "pipeline", "producers", "pyproject.toml", "README.md", "LICENSE")
+PACKAGES = ("mailstream", "pipeline", "producers", "consumers")
+SHIPPED = (*PACKAGES, "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
-    packages = ("mailstream", "pipeline", "producers")
     expected = {
         str(path.relative_to(ROOT))
-        for name in packages
-        for kind in ("*.py", "*.toml")
+        for name in PACKAGES
+        for kind in ("*.py", "*.toml", "*.sql")
         for path in (ROOT / name).rglob(kind)
     }
     with zipfile.ZipFile(wheel) as archive:
