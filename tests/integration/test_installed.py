@@ -14,7 +14,15 @@ import pytest
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("mailstream", "pipeline", "producers", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED = (
+    "mailstream",
+    "pipeline",
+    "producers",
+    "consumers",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +44,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
-    packages = ("mailstream", "pipeline", "producers")
+    packages = ("mailstream", "pipeline", "producers", "consumers")
     expected = {
         str(path.relative_to(ROOT))
         for name in packages
-        for kind in ("*.py", "*.toml")
+        for kind in ("*.py", "*.toml", "page/*.*")
         for path in (ROOT / name).rglob(kind)
     }
     with zipfile.ZipFile(wheel) as archive:
