@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 NAME: Final = "view"
 EVENTS_BACK_MS: Final = 10 * MINUTE_MS
 """Single events are remembered from so long before the start on; sums, from the longest window."""
-AGAIN_S: Final = 5.0
+AGAIN_S: Final = 10.0
 _YIELD_EVERY: Final = 100
 
 Take = Callable[[Any], None]
@@ -59,6 +59,7 @@ class Following:
 
     async def run(self) -> None:
         """Follow until cancelled."""
+        told = ""
         while True:
             reader = Reader(self._options, self._clock)
             try:
@@ -66,7 +67,9 @@ class Following:
                 await self._follow(reader)
             except (TransientError, ConfigError) as exc:
                 # A topic that is made later, or rights that are given later, are no reason to end.
-                log.info("not followed yet", extra={"topic": self._options.topic, "why": str(exc)})
+                if str(exc) != told:
+                    told = str(exc)
+                    log.info("not followed yet", extra={"topic": self._options.topic, "why": told})
             finally:
                 await reader.close()
             await self._clock.sleep(AGAIN_S)

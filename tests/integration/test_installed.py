@@ -40,7 +40,7 @@ def test_the_wheel_holds_every_module_and_what_they_read(wheel: Path) -> None:
     expected = {
         str(path.relative_to(ROOT))
         for name in PACKAGES
-        for kind in ("*.py", "*.toml", "*.sql")
+        for kind in ("*.py", "*.toml", "*.sql", "page/*.*")
         for path in (ROOT / name).rglob(kind)
     }
     with zipfile.ZipFile(wheel) as archive:
