@@ -74,7 +74,7 @@ PRODUCERS: Final = (
     ),
     Producer(
         "probe",
-        "Send mail on each route, look for it, and tell what came of it.",
+        "Send mail on each route and look for it.",
         "producers.sources.probe.service:serve",
         lambda settings: settings.probe.config is not None,
         lambda settings: bool(settings.probe.config or settings.kafka.bootstrap_servers),

@@ -10,7 +10,8 @@ from email.header import Header
 import pytest
 
 from producers.sources.probe.accounts import Account
-from producers.sources.probe.attempt import ErrorClass, Found, Phase
+from producers.sources.probe.attempt import Course, ErrorClass, Found, Phase
+from producers.sources.probe.mailbox import Mailbox
 from producers.sources.probe.message import TOKEN_HEADER
 from producers.sources.probe.receive import sweep
 from producers.sources.probe.token import new_token
@@ -216,6 +217,23 @@ async def test_what_a_crash_left_is_swept(target: MailTarget, probe: Legs) -> No
     swept = await sweep(b, probe.key, probe.means, prefix=PREFIX, before_ms=before_ms)
     assert [mail.token for mail in swept] == [old.token]
     assert left(target) == 2
+
+
+@in_a_loop
+async def test_a_number_that_now_is_another_mail_s_deletes_nothing(
+    target: MailTarget, probe: Legs
+) -> None:
+    b = target.account("probe-b")
+    token = new_token(probe.key, "route", probe.means.clock.now_ms())
+    put(target, Subject=token)
+    put(target, Subject="of somebody else")
+    async with Mailbox(b, probe.key, Course(), probe.means) as mailbox:
+        (mail,) = await mailbox.do(Phase.VERIFY, lambda box: box.find(token))
+        moved = replace(mail, uid=mail.uid + 1)
+        await mailbox.do(Phase.VERIFY, lambda box: box.delete([moved]))
+        assert left(target) == 2
+        await mailbox.do(Phase.VERIFY, lambda box: box.delete([mail]))
+        assert left(target) == 1
 
 
 @in_a_loop

@@ -132,6 +132,21 @@ def test_imap_that_answers_a_search_badly_is_cut(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
+def test_a_connection_that_breaks_while_waiting_is_made_anew() -> None:
+    searches: list[str] = []
+
+    def breaks_once(connection: socket.socket, tag: str, over: Event) -> None:
+        searches.append(tag)
+        if len(searches) == 1:
+            rude_mail.goodbye(connection, tag, over)
+        else:
+            connection.sendall(f"* SEARCH\r\n{tag} OK done\r\n".encode())
+
+    leg = receive(rude_mail.imap(search=breaks_once), timeout_s=2.5)
+    assert [failure.error_class for failure in leg.course.earlier] == [ErrorClass.DROPPED]
+    assert leg.failure.error_class is ErrorClass.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     ("login", "kind"),
     [
@@ -157,6 +172,15 @@ def test_a_password_never_goes_where_tls_comes_first_or_is_missing(tls: bool) ->
     leg = receive(rude_mail.imap(capability="IMAP4rev1 LOGINDISABLED"), tls=tls)
     assert leg.failure.phase == (Phase.IMAP_TLS if tls else Phase.IMAP_AUTH)
     assert leg.failure.error_class is ErrorClass.TLS
+
+
+@pytest.mark.parametrize(
+    "idle", ["+ idling", "* 1 EXISTS\r\n+ idling\r\n* 2 EXISTS", "TAG NO not today", "TAG BAD what"]
+)
+def test_idle_that_is_refused_or_answered_late_is_no_failure(idle: str) -> None:
+    leg = receive(rude_mail.imap(capability="IMAP4rev1 IDLE", idle=idle), timeout_s=0.6)
+    assert (leg.failure.phase, leg.failure.error_class) == (Phase.FOUND, ErrorClass.NOT_FOUND)
+    assert not leg.course.earlier
 
 
 @in_a_loop

@@ -22,110 +22,26 @@ import pytest
 from mailstream.ports import free_port
 from tests.kit.kafka_read import Read, read_topics
 from tests.kit.mail_target import MailTarget, mail_target
-from tests.kit.processes import ROOT, Receiver, mailstream, wait_until
+from tests.kit.probe_process import (
+    API_KEY,
+    HOST,
+    PREFIX,
+    WRONG,
+    Probe,
+    alone,
+    content,
+)
+from tests.kit.processes import ROOT, mailstream, wait_until
 from tests.kit.programs import program
 from tests.kit.stand import Stand, stand
 
 pytestmark = pytest.mark.integration
-HOST = "127.0.0.1"
-PREFIX = "mail_e2e_exporter_"
-METRICS_PASS, API_KEY, WRONG = "metrics-5ecret", "api-key-5ecret", "wrong-5ecret"
 
 
 @pytest.fixture(scope="module")
 def target() -> Iterator[MailTarget]:
     with mail_target() as target:
         yield target
-
-
-def account(target: MailTarget, name: str, **smtp: Any) -> dict[str, Any]:
-    """Return an account of the target as the probe's file has it; passwords are in variables."""
-    found = target.account(name)
-    assert found.smtp is not None
-    assert found.imap is not None
-    variable = f"${{{name.upper().replace('-', '_')}_PASS}}"
-    shared = {"host": "localhost", "username": found.smtp.username, "password": variable}
-    shared["ca_file"] = str(found.smtp.ca_file)
-    return {
-        "smtp": {**shared, "port": found.smtp.port, "starttls": True, **smtp},
-        "imap": {**shared, "port": found.imap.port, "ssl": True, "folder": "INBOX"},
-    }
-
-
-def content(target: MailTarget, **exporter: Any) -> dict[str, Any]:
-    accounts = {name: account(target, name) for name in ("probe-a", "probe-b")}
-    # Its mail is sent to probe-b's Junk by the target.
-    accounts["junk"] = {**account(target, "probe-b"), "address": "junk@example.test"}
-    accounts["locked-out"] = account(target, "probe-a", password=WRONG)
-    return {
-        "exporter": {
-            "listen_addr": HOST,
-            "listen_port": 0,
-            "check_interval_seconds": 2,
-            "receive_timeout_seconds": 20,
-            "origin": "here",
-            **exporter,
-        },
-        "accounts": accounts,
-        "tests": [
-            {"name": "a-to-b", "from": "probe-a", "to": "probe-b"},
-            {"from": "probe-b", "to": "probe-a"},
-            {"name": "to-junk", "from": "probe-a", "to": "junk"},
-            {"name": "locked-out", "from": "locked-out", "to": "probe-b"},
-        ],
-    }
-
-
-class Probe(Receiver):
-    """One ``mailstream produce probe`` with a file and a ``.env`` beside it."""
-
-    def __init__(self, folder: Path, config: Path, tree: Mapping[str, Any]) -> None:
-        super().__init__("probe", config, folder)
-        self.file = folder / "config.yaml"
-        self.file.write_text(json.dumps(tree))
-        (folder / ".env").write_text(
-            f"PROBE_A_PASS=pass-a\nPROBE_B_PASS='pass-b'\nMETRICS_USER=prom\n"
-            f"METRICS_PASS={METRICS_PASS}\nAPI_KEY={API_KEY}\nDEBUG=true\n"
-        )
-
-    def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str]:
-        """Return status and text of an answer."""
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"http://{self.address()}{path}"
-        request = urllib.request.Request(url, method=method, headers=names)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as exc:
-            return exc.code, exc.read().decode()
-
-    def page(self) -> str:
-        login = base64.b64encode(f"prom:{METRICS_PASS}".encode()).decode()
-        status, text = self.ask("/metrics", Authorization=f"Basic {login}")
-        assert status == 200
-        return text
-
-    def shown(self, name: str, **labels: str) -> float | None:
-        """Return the sum of a family's series with these labels; None: there are none."""
-        found = [
-            float(line.rpartition(" ")[2])
-            for line in self.page().splitlines()
-            if line.startswith(PREFIX + name + "{")
-            and all(f'{key}="{value}"' in line for key, value in labels.items())
-        ]
-        return sum(found) if found else None
-
-    def listening(self) -> None:
-        self.start()
-        self.wait_for("/health")
-
-    def rounds(self, number: int, outcome: str, **labels: str) -> None:
-        """Wait for as many outcomes."""
-        wait_until(
-            lambda: (self.shown("outcomes_total", outcome=outcome, **labels) or 0) >= number,
-            f"{number} of {outcome}",
-            within_s=60,
-        )
 
 
 def raw(st: Stand) -> list[Read]:
@@ -314,18 +230,6 @@ def test_a_server_that_hangs_delays_no_other_route(tmp_path: Path, target: MailT
             probe.end()
 
 
-def alone(folder: Path) -> Path:
-    """Write a configuration whose Kafka is away."""
-    config = folder / "mailstream.yaml"
-    settings = {
-        "data_dir": str(folder),
-        "probe": {"config": "config.yaml"},
-        "kafka": {"bootstrap_servers": f"{HOST}:{free_port(HOST)}"},
-    }
-    config.write_text(json.dumps(settings))
-    return config
-
-
 def environment(folder: Path, target: MailTarget) -> dict[str, str]:
     """Write the exporter's two files alone, and return the environment of who uses them."""
     (folder / "config.yaml").write_text(json.dumps(content(target)))
@@ -412,3 +316,33 @@ def test_the_exporter_s_own_files_are_enough(tmp_path: Path, target: MailTarget)
         running.terminate()
         assert running.wait(40) == 0
     assert "no Kafka is configured" in (tmp_path / "said").read_text()
+
+
+def test_outcomes_become_events_and_families_of_the_worker(
+    broker: str, tmp_path: Path, target: MailTarget
+) -> None:
+    with stand(broker, tmp_path, probe={"config": "config.yaml"}) as st:
+        worker, probe = st.worker(), probe_of(st, tmp_path, content(target))
+        try:
+            probe.listening()
+            probe.rounds(1, "inbox", route="a-to-b")
+            probe.rounds(1, "send_failed", route="locked-out")
+            st.wait_until_ready()
+
+            def counted(route: str, outcome: str) -> bool:
+                wanted = f'route="{route}"', f'outcome="{outcome}"', 'origin="here"'
+                return any(
+                    line.startswith("mail_route_probes{") and all(one in line for one in wanted)
+                    for line in (worker.metrics() or "").splitlines()
+                )
+
+            wait_until(lambda: counted("a-to-b", "inbox"), "arrivals are counted", within_s=60)
+            wait_until(lambda: counted("locked-out", "send_failed"), "failures too", within_s=60)
+            assert probe.stop() == 0
+        finally:
+            probe.end()
+        events = {one["event_id"]: one for one in st.events() if one["event_type"] == "probe"}
+        written = {one.header("id"): json.loads(one.value) for one in raw(st)}
+        assert set(events) <= set(written)
+        assert all(events[key]["outcome"] == written[key]["outcome"] for key in events)
+        assert {one["origin"] for one in events.values()} == {"here"}

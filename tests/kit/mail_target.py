@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import socketserver
 import ssl
@@ -175,8 +176,11 @@ class MailTarget:
 
     def stop(self) -> None:
         """End both, however they are."""
-        self._postfix.end()
-        self._dovecot.end()
+        for program in (self._postfix, self._dovecot):
+            if program.running:
+                # Their children, too: they would still write into what is being removed.
+                os.killpg(program.pid, signal.SIGKILL)
+            program.end()
 
     def said(self) -> str:
         """Return the logs of both."""
@@ -203,7 +207,12 @@ def mail_target(*, days: int = 30, capability: str | None = None) -> Iterator[Ma
         capability: What its IMAP says that it can, in place of all that it can.
     """
     assert os.geteuid() == 0, "Postfix runs as root only"
-    with tempfile.TemporaryDirectory(prefix="mailstream-mail-") as folder, Greylist() as policy:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="mailstream-mail-", ignore_cleanup_errors=True
+        ) as folder,
+        Greylist() as policy,
+    ):
         root = Path(folder)
         root.chmod(0o755)  # Postfix and Dovecot have users of their own
         thread = threading.Thread(target=policy.serve_forever)

@@ -106,8 +106,11 @@ protocol imap {{
   mail_plugins = quota imap_quota
   {capability}
 }}
+default_process_limit = 2000
+default_client_limit = 4000
 service imap-login {{
   chroot =
+  service_count = 0
   inet_listener imap {{
     port = {at.ports.imap}
   }}
@@ -157,6 +160,7 @@ data_directory = {at.root}/data
 maillog_file = {at.root}/postfix.log
 maillog_file_prefixes = {at.root}
 mail_owner = postfix
+default_process_limit = 1000
 setgid_group = postdrop
 myhostname = mail.{DOMAIN}
 mydestination =

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, ParamSpec
 
+import uvloop
+
 from producers.sources.probe.accounts import Account
 from producers.sources.probe.attempt import Course, Failure, Found, Sent
 from producers.sources.probe.means import Means
@@ -110,11 +112,12 @@ class Legs:
 
 
 def in_a_loop(test: Callable[P, Coroutine[None, None, None]]) -> Callable[P, None]:
-    """Run a test that awaits."""
+    """Run a test that awaits, in the loop that the service has."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        asyncio.run(test(*args, **kwargs))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(test(*args, **kwargs))
 
     return run
 

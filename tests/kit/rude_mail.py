@@ -104,6 +104,7 @@ def imap(
     capability: str = "IMAP4rev1",
     login: str = "OK done",
     search: Callable[[socket.socket, str, threading.Event], None] | None = None,
+    idle: str = "+ idling",
 ) -> Callable[[socket.socket, threading.Event], None]:
     """Return an IMAP server with an empty INBOX.
 
@@ -111,16 +112,23 @@ def imap(
         capability: What it says that it can.
         login: Its answer to a login.
         search: How it answers a search: gets the connection, the tag, and the end of the test.
+        idle: Its answer to IDLE; without a plus sign that is a refusal.
     """
 
     def talk(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(b"* OK rude\r\n")
-        for raw in connection.makefile("rb"):
+        heard = connection.makefile("rb")
+        for raw in heard:
             tag, _, command = raw.decode("latin-1").strip().partition(" ")
             name = command.upper().removeprefix("UID ").partition(" ")[0]
             if name == "SEARCH" and search is not None:
                 search(connection, tag, over)
                 continue
+            if name == "IDLE":
+                connection.sendall(f"{idle.replace('TAG', tag)}\r\n".encode())
+                if "+" not in idle:
+                    continue
+                heard.readline()
             untagged = {
                 "CAPABILITY": f"* CAPABILITY {capability}\r\n",
                 "LIST": '* LIST () "/" INBOX\r\n',

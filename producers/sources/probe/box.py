@@ -113,14 +113,17 @@ class Box:
 
     def delete(self, mails: list[Mail]) -> None:
         """Delete *mails*, and nothing that others have marked."""
-        for folder, uids in _by_folder(mails):
+        for folder, there in _by_folder(mails):
             self._client.fresh()
             self._client.select_folder(folder)
+            uids = self._still(folder, there)
+            if not uids:
+                continue
             trash = self.places.trash
             if self._gmail and trash and trash != folder and self._client.has_capability("MOVE"):
                 # To Gmail, deleting in a folder only takes its label off; all mail stays.
                 self._client.move(uids, trash)
-                self._empty_trash(trash, [mail for mail in mails if mail.folder == folder])
+                self._empty_trash(trash, there)
             else:
                 self._expunge(uids)
 
@@ -219,6 +222,15 @@ class Box:
                     mails.append(Mail(uid, header.token, folder, when, header.hops_ms, same))
         return mails
 
+    def _still(self, folder: str, mails: list[Mail]) -> list[int]:
+        """Return the UIDs that are still these mails, now that the folder is open for changes.
+
+        A folder that was made anew since (UIDVALIDITY) may have given them to mail of others.
+        """
+        known = {mail.uid: mail.token.text for mail in mails}
+        now = self._read(folder, list(known))
+        return [mail.uid for mail in now if known.get(mail.uid) == mail.token.text]
+
     def _expunge(self, uids: list[int]) -> None:
         self._client.add_flags(uids, [b"\\Deleted"], silent=True)
         if self._client.has_capability("UIDPLUS"):
@@ -238,10 +250,10 @@ class Box:
             self._expunge(uids)
 
 
-def _by_folder(mails: list[Mail]) -> Iterator[tuple[str, list[int]]]:
-    folders: dict[str, list[int]] = {}
+def _by_folder(mails: list[Mail]) -> Iterator[tuple[str, list[Mail]]]:
+    folders: dict[str, list[Mail]] = {}
     for mail in mails:
-        folders.setdefault(mail.folder, []).append(mail.uid)
+        folders.setdefault(mail.folder, []).append(mail)
     yield from folders.items()
 
 

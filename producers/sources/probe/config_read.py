@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.core.errors import ConfigError
+from pipeline.core.event import RESERVED_VALUES
 from pipeline.kit.settings_yaml import MAX_BYTES, read_yaml, shown
 from pipeline.kit.values import Address
 from producers.sources.probe.accounts import Account, ImapAccount, SmtpAccount
@@ -31,12 +32,13 @@ from producers.sources.probe.config_keys import (
 )
 from producers.sources.probe.environment import NAME as ENV_FILE
 from producers.sources.probe.environment import Expansion, Place, read_env_file
+from producers.sources.probe.outcome import SHORTEST_SECRET
 
-_SHORTEST_SECRET: Final = 3
-"""What is shorter is in every text, and guessed at once."""
 _SMTP_PORT, _IMAP_TLS_PORT, _IMAP_PORT = 587, 993, 143
 _IMAP_TIMEOUT_S: Final = 30.0
-_MOST_LABEL: Final = 128
+_MOST_LABEL: Final = 100
+_MOST_ROUTE: Final = 255
+"""As events have it."""
 
 
 def read_config(
@@ -78,7 +80,7 @@ def read_config(
         options,
         routes,
         access,
-        tuple(sorted((one for one in secrets if len(one) >= _SHORTEST_SECRET), key=len)[::-1]),
+        tuple(sorted((one for one in secrets if len(one) >= SHORTEST_SECRET), key=len)[::-1]),
         tuple(reading.warnings),
     )
 
@@ -276,7 +278,7 @@ class _Reading:
             if not all(end in accounts for end in ends):
                 continue
             name = found.get("name") or f"{ends[0]}→{ends[1]}"
-            if name in routes or len(name) > 2 * _MOST_LABEL:
+            if name in routes or name in RESERVED_VALUES or len(name) > _MOST_ROUTE:
                 self.mistakes.append(f"{place}.name: expected a short name that no other test has")
             routes[name] = Route(
                 name,

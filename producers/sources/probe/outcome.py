@@ -24,6 +24,9 @@ from producers.sources.probe.means import one_line
 SOURCE: Final = "probe"
 TOPIC: Final = f"raw.{SOURCE}"
 ID_DIGITS: Final = 32
+_MOST_NAME: Final = 255
+SHORTEST_SECRET: Final = 3
+"""What is shorter is in every text, and guessed at once."""
 _IMAP: Final = frozenset(
     {
         Phase.IMAP_DNS,
@@ -104,9 +107,15 @@ class Outcome:
         return self.kind in (Kind.INBOX, Kind.JUNK)
 
 
-def scrubber(secrets: tuple[str, ...]) -> Callable[[str], str]:
-    """Return what takes *secrets* out of a text and makes it one line."""
-    return lambda text: one_line(text, secrets)
+def scrubber(secrets: tuple[str, ...], route: Route | None = None) -> Callable[[str], str]:
+    """Return what takes *secrets* out of a text and makes it one line.
+
+    Those of *route* go, too: the file in use may have others by now.
+    """
+    legs = () if route is None else (route.sender.smtp, route.recipient.imap)
+    own = (leg.password for leg in legs if leg is not None and leg.password)
+    every = sorted({*secrets, *(one for one in own if len(one) >= SHORTEST_SECRET)}, key=len)
+    return lambda text: one_line(text, reversed(every))
 
 
 class RecordMaker:
@@ -133,7 +142,7 @@ class RecordMaker:
             "outcome": outcome.kind.value,
             **_of_failure(outcome, told),
             "phases_ms": {phase.value: round(ms, 3) for phase, ms in outcome.phases_ms.items()},
-            "folder": None if outcome.found is None else outcome.found.folder,
+            "folder": None if outcome.found is None else outcome.found.folder[:_MOST_NAME],
             "roundtrip_ms": outcome.roundtrip_ms and round(outcome.roundtrip_ms, 3),
             **_of_sending(outcome, told),
             "from_domain": outcome.route.sender.domain or None,

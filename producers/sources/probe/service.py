@@ -82,7 +82,7 @@ class Teller:
 
     def tell(self, outcome: Outcome) -> None:
         """Take one outcome."""
-        scrub = scrubber(self._current().secrets)
+        scrub = scrubber(self._current().secrets, outcome.route)
         failure = outcome.failure
         text = None if failure is None else self._privacy.reply(scrub(failure.text))
         self._metrics.take(outcome, text)

@@ -10,9 +10,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import aiosmtplib
+from aiosmtplib.protocol import SMTPProtocol
 
 from producers.sources.probe.accounts import Account, SmtpAccount
 from producers.sources.probe.attempt import Course, ErrorClass, Failure, Phase
@@ -22,6 +23,7 @@ from producers.sources.probe.smtp_failures import broken
 from producers.sources.probe.tls import client_context, days_left
 
 _BYE_S: Final = 1.0
+_MOST_TURNS: Final = 100
 _GO_AHEAD: Final = 354
 _OK: Final = 250
 _NOT_THIS_WAY: Final = {502, 503, 504, 534, 538}
@@ -40,6 +42,7 @@ class SmtpSession:
         self._course = course
         self._means = means
         self._client: aiosmtplib.SMTP | None = None
+        self._protocol: SMTPProtocol | None = None
         self._given = False
         """The content is out, and nobody knows whether it was taken until the reply is there."""
 
@@ -52,10 +55,13 @@ class SmtpSession:
         client, self._client = self._client, None
         if client is None:
             return
+        protocol = self._protocol
         if exc is None or (isinstance(exc, LegFailed) and exc.failure.smtp_code):
             with contextlib.suppress(aiosmtplib.SMTPException, OSError):
                 await client.quit(timeout=_BYE_S)
-        await _ended(client)
+        client.close()
+        if protocol is not None:
+            await _gone(protocol)
 
     async def open(self) -> None:
         """Look the server up, connect, begin TLS, log in."""
@@ -128,6 +134,7 @@ class SmtpSession:
     async def _greeted(self, client: aiosmtplib.SMTP, sock: socket.socket) -> None:
         try:
             self._note("connect", (await client.connect()).code)
+            self._protocol = client.protocol
         except BaseException:
             sock.close()
             raise
@@ -207,13 +214,14 @@ class SmtpSession:
                 raise failed from exc
 
 
-async def _ended(client: aiosmtplib.SMTP) -> None:
+async def _gone(protocol: SMTPProtocol) -> None:
     """Let go of a connection at once: closing TLS in order would wait for the server."""
-    transport, protocol = client.transport, client.protocol
-    client.close()
-    if isinstance(transport, asyncio.WriteTransport):
-        transport.abort()
-    while protocol is not None and protocol.transport is not None:  # noqa: ASYNC110  told next
+    if protocol.transport is not None:
+        # Told by no type: uvloop's transports are none of asyncio's classes.
+        cast("asyncio.WriteTransport", protocol.transport).abort()
+    for _ in range(_MOST_TURNS):  # of the loop, which tells the protocol; it is one or two
+        if protocol.transport is None:
+            return
         await asyncio.sleep(0)
 
 

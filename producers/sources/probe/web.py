@@ -48,6 +48,7 @@ class Web:
         self._metrics = metrics
         self._health = health
         self._listen = files.current.options.listen(settings.probe.listen)
+        self._one_page = asyncio.Lock()
         self._site: listen.Site | None = None
 
     async def start(self) -> None:
@@ -86,7 +87,10 @@ class Web:
         refused = self._without_login(request)
         if refused is not None:
             return refused
-        text, kind = scrape(self._registry, request.headers.get(hdrs.ACCEPT, ""))
+        accept = request.headers.get(hdrs.ACCEPT, "")
+        # The page of many routes takes a second to make: in the loop it would add to every phase.
+        async with self._one_page:
+            text, kind = await asyncio.to_thread(scrape, self._registry, accept)
         return web.Response(body=text, headers={hdrs.CONTENT_TYPE: kind, hdrs.VARY: hdrs.ACCEPT})
 
     async def _tell_health(self, _: web.Request) -> web.Response:
