@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mailstream.dashboards import probe, probe_whole, traffic, watch
+from mailstream.dashboards import accounts, probe, probe_whole, traffic, watch
 from mailstream.dashboards.model import Board
 
 BOARDS: Final[tuple[Board, ...]] = (
@@ -14,5 +14,7 @@ BOARDS: Final[tuple[Board, ...]] = (
     probe.ERRORS,
     probe.SLO,
     *traffic.BOARDS,
+    accounts.LOGINS,
+    accounts.CPANEL,
     *watch.BOARDS,
 )

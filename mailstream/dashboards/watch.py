@@ -310,4 +310,44 @@ PIPELINE: Final = Board(
     tags=_TAGS,
 )
 
-BOARDS: Final[tuple[Board, ...]] = (NODES, STORES, PIPELINE)
+_ROUTE: Final = '{route=~"$route"}'
+ROUTES: Final = Board(
+    "mailstream-routes",
+    "Mail: probe routes as the pipeline counts them",
+    "Rounds of all probes by outcome, each counted once; two probes may run one route.",
+    (
+        Row("Now", (complete(),)),
+        Row(
+            "Rounds",
+            (
+                over_time(
+                    "By outcome",
+                    "mail_route_probes",
+                    "route, origin, outcome",
+                    'route=~"$route"',
+                ),
+                lines(
+                    "Round trip p95",
+                    Query(
+                        f"histogram_quantile(0.95, sum by (le, route) (rate(mail_route_roundtrip_seconds_bucket{_ROUTE}[30m])))",
+                        "{{route}}",
+                    ),
+                    unit="s",
+                ),
+                table(
+                    "Last success",
+                    Query(
+                        f"max by (route, origin) (mail_route_last_success_timestamp_seconds{_ROUTE}) * 1000",
+                        "at",
+                        "dateTimeAsIso",
+                    ),
+                    width=24,
+                ),
+            ),
+        ),
+    ),
+    (WINDOW, many("route", "Route", "mail_route_probes")),
+    tags=_TAGS,
+)
+
+BOARDS: Final[tuple[Board, ...]] = (NODES, STORES, ROUTES, PIPELINE)

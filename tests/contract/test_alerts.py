@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,11 @@ def test_every_alert_has_a_severity_and_says_what_happened(path: Path) -> None:
         if "alert" in rule:
             assert rule["labels"]["severity"] in {"warning", "critical"}
             assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_the_document_names_every_alert() -> None:
+    text = (RULES.parents[2] / "docs" / "dashboards.md").read_text()
+    for path in FILES:
+        (line,) = [one for one in text.splitlines() if one.startswith(f"| `{path.name}` |")]
+        told = re.findall(r"`(\w+)`", line.split("|")[2])
+        assert told == [rule["alert"] for rule in rules(path) if "alert" in rule]

@@ -101,3 +101,14 @@ def test_another_prefix_never_overwrites_what_is_checked_in() -> None:
     done = CliRunner().invoke(main, ["--prefix", "acme_"])
     assert done.exit_code == 2
     assert "name a folder" in done.output
+
+
+def test_the_document_names_every_dashboard_with_its_variables() -> None:
+    text = (GRAFANA.parents[1] / "docs" / "dashboards.md").read_text()
+    told = {
+        name: set(re.findall(r"`(\w+)`", variables))
+        for name, variables in re.findall(
+            r"^\| `([\w-]+)\.json` \|.*\| (.*) \|$", text, re.MULTILINE
+        )
+    }
+    assert told == {board.name: {one.name for one in board.variables} for board in BOARDS}

@@ -22,6 +22,7 @@ from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_load import load
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import NodesSettings
+from pipeline.kit.settings_probe import ProbeSettings
 from producers.registry import PRODUCERS, configured
 from tests.kit.programs import program
 
@@ -30,8 +31,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 LASTING = [name for name, service in SERVICES.items() if service["restart"] == "unless-stopped"]
-PROBE, SINK = "127.0.0.1:9782", "127.0.0.1:9788"
-"""Where the probe listens unless its own file says otherwise."""
+SINK = "127.0.0.1:9788"
+"""Where the sink listens, which has no settings without a database."""
 DOCKERFILE = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
 
 
@@ -236,10 +237,10 @@ def test_prometheus_scrapes_the_services_at_their_addresses() -> None:
     assert defaults.view is not None
     services = defaults.ingest, defaults.metrics, defaults.gelf, defaults.view
     assert targets(given) == {str(service.listen) for service in services}
-    optional = CpanelSettings(), NodesSettings(), LogRemoteSettings()
+    optional = CpanelSettings(), NodesSettings(), LogRemoteSettings(), ProbeSettings()
     assert targets(re.sub(r"^#  ", "  ", given, flags=re.MULTILINE)) == {
         str(service.listen) for service in (*services, *optional)
-    } | {PROBE, SINK}
+    } | {SINK}
 
 
 def targets(configuration: str) -> set[str]:

@@ -14,7 +14,7 @@ from producers.sources.cpanel.metrics import PollerMetrics
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "features.md").read_text()
 SOURCES = (ROOT / "docs" / "sources.md").read_text()
-SYSTEMS = {"CP": 24, "ZM": 32, "GE": 13, "MX": 23, "E2": 48}
+SYSTEMS = {"CP": 24, "ZM": 32, "GE": 13, "MX": 23, "E2": 48, "DB": 6, "AL": 12}
 NOT_YET = "not yet: "
 FLAGS = ("--endpoint", "--apikey", "--listen", "--web.config.file", "--interval", "--timeout")
 
