@@ -34,6 +34,7 @@ FIELDS: Final = tuple(
             *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms"),
             *("provider", "bounce_class", "sending_ip"),
             *(field for family in FAMILIES for field in family.fields),
+            *(one.field for family in FAMILIES for one in family.distincts),
         )
     )
 )
