@@ -102,6 +102,28 @@ def test_a_seen_run_of_a_newer_program_is_refused() -> None:
         decode_run(encode_run(SeenRun(seen.VERSION + 1, "raw", 0, 0, 0, 0, [])))
 
 
+class Before(msgspec.Struct, array_like=True):
+    """The rows of a family as programs before distinct values knew them."""
+
+    family: str
+    keys: list[str]
+    key_index: bytes
+    event_type: bytes
+    pane: bytes
+    sums: dict[str, bytes]
+    last: bytes = b""
+
+
+class FrameBefore(msgspec.Struct, array_like=True):
+    """A frame of theirs."""
+
+    version: int
+    topic: str
+    partition: int
+    watermark_ms: int
+    families: list[Before]
+
+
 def test_frames_of_before_and_after_distinct_values_are_read_by_either_program() -> None:
     row: list[Any] = ["user", ["ann"], bytes(4), b"\0", bytes(4), {"count": bytes(8)}, b""]
     frame: list[Any] = [delta.VERSION, "t", 0, 0, [row]]
@@ -109,21 +131,4 @@ def test_frames_of_before_and_after_distinct_values_are_read_by_either_program()
     row.append({"destinations": [bytes(4), bytes(4), bytes(8)]})
     newer = msgspec.msgpack.encode(frame)
     assert len(decode_frame(newer).families[0].distincts["destinations"]) == 1
-
-    class Before(msgspec.Struct, array_like=True):
-        family: str
-        keys: list[str]
-        key_index: bytes
-        event_type: bytes
-        pane: bytes
-        sums: dict[str, bytes]
-        last: bytes = b""
-
-    class FrameBefore(msgspec.Struct, array_like=True):
-        version: int
-        topic: str
-        partition: int
-        watermark_ms: int
-        families: list[Before]
-
     assert msgspec.msgpack.decode(newer, type=FrameBefore).families[0].keys == ["ann"]
