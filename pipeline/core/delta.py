@@ -5,10 +5,15 @@ All rows that one batch has for one partition of ``mail.deltas`` are one record.
 so the log of frames *is* the state.
 
 Layout, version 1, MessagePack of an array: ``[version, topic, partition, watermark_ms, families]``
-with ``families`` a list of ``[name, keys, key_index, event_type, pane, sums, last]``: *keys* the
+with ``families`` a list of ``[name, keys, key_index, event_type, pane, sums, last, distincts]``: *keys* the
 distinct joined keys (see ``families.KEY_SEPARATOR``); the others one little-endian column per row
 (``key_index`` u4, ``event_type`` u1 as in ``event.EVENT_TYPES``, ``pane`` u4 in units of 10 s,
 *sums* name to i8 column, *last* i8 column of the newest event time in ms, or empty).
+
+*distincts* is name to ``[key_index, pane, value]``, the different values that a field of the events had:
+columns of their own length, ``value`` u8 the :func:`value_hash` of the text.  Rows of equal identity count
+once, so repeating one changes nothing.  The field is optional: frames without it have none, and programs
+that do not know it pass over it, so that it needed no new version.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from pipeline.core.errors import FrameVersionError, InvariantError
@@ -29,6 +35,44 @@ KEY_INDEX: Final = np.dtype("<u4")
 EVENT_TYPE: Final = np.dtype("u1")
 PANE: Final = np.dtype("<u4")
 SUM: Final = np.dtype("<i8")
+VALUE: Final = np.dtype("<u8")
+
+
+def value_hash(value: str) -> int:
+    """Return what stands for a value of a distinct count: xxh3-64, seed 0, of its UTF-8."""
+    return xxhash.xxh3_64_intdigest(value.encode())
+
+
+class DistinctRows(msgspec.Struct, array_like=True, gc=False):
+    """The different values of one field in one family of one frame, all columns of equal length."""
+
+    key_index: bytes
+    pane: bytes
+    value: bytes
+
+    @classmethod
+    def of(
+        cls, key_index: NDArray[Any], pane: NDArray[Any], value: NDArray[np.uint64]
+    ) -> DistinctRows:
+        """Build from columns; *pane* is in units of 10 s."""
+        return cls(
+            key_index.astype(KEY_INDEX, copy=False).tobytes(),
+            pane.astype(PANE, copy=False).tobytes(),
+            value.astype(VALUE, copy=False).tobytes(),
+        )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.value) // VALUE.itemsize
+
+    def is_regular(self) -> bool:
+        """Tell whether the columns are whole and of one length."""
+        length = len(self)
+        return (
+            len(self.value) == length * VALUE.itemsize
+            and len(self.key_index) == length * KEY_INDEX.itemsize
+            and len(self.pane) == length * PANE.itemsize
+        )
 
 
 class FamilyRows(msgspec.Struct, array_like=True, gc=False):
@@ -41,6 +85,7 @@ class FamilyRows(msgspec.Struct, array_like=True, gc=False):
     pane: bytes
     sums: dict[str, bytes]
     last: bytes = b""
+    distincts: dict[str, DistinctRows] = msgspec.field(default_factory=dict)
 
     @classmethod
     def of(

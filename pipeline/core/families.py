@@ -3,7 +3,8 @@
 Enrich, fold, exporter, docs and tests all read this table; nothing else names a family.
 
 A *family* is a key (one or more ``MailEvent`` fields) whose events are added up per
-``event_type`` and pane.  Its *sums* are the numbers added; its *exports* are the gauges shown.
+``event_type`` and pane.  Its *sums* are the numbers added, its *distincts* the fields whose
+different values are counted; its *exports* are the gauges shown of the sums.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from pipeline.core.pane import HOUR_MS, MINUTE_MS
 
 KEY_SEPARATOR: Final = "\x1f"
 """Joins the fields of a key in frames and on the board; never part of a value."""
@@ -86,6 +89,25 @@ class Export:
     by_event_type: bool = True
 
 
+DISTINCT_LIMIT: Final = 1000
+"""Distinct values are counted exactly up to this many per key, and shown as this many above."""
+
+DISTINCT_WINDOWS_MS: Final = (5 * MINUTE_MS, HOUR_MS)
+"""Windows over which distinct values are counted, those of them that ``pipeline.windows`` has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """One sliding-window gauge of how many different values a field has."""
+
+    name: str
+    """What frames call it."""
+    field: str
+    """``MailEvent`` field; an event without it adds nothing."""
+    metric: str
+    help: str
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One row of the table."""
@@ -103,6 +125,7 @@ class Family:
     """What stands for an absent field, by field; any other absent field means no contribution."""
     bounded: tuple[str, ...] = ()
     """Fields whose values are a small closed set: they keep their value under ``_other``."""
+    distincts: tuple[Distinct, ...] = ()
     last_event: str | None = None
     """Metric that shows the newest event time of each key and type, in seconds."""
     last_event_help: str = (
@@ -135,6 +158,20 @@ FAMILIES: Final = (
                 "Bytes of messages accepted for sending, by accountable sender.",
                 Sum.BYTES,
                 by_event_type=False,
+            ),
+        ),
+        distincts=(
+            Distinct(
+                "destinations",
+                "to_domain",
+                "mail_user_destinations",
+                "Distinct recipient domains of customer mail by accountable sender, over 5m and 1h; exact up to 1000, shown as 1000 above; under _other: pairs of user and domain.",
+            ),
+            Distinct(
+                "client_ips",
+                "client_ip",
+                "mail_user_client_ips",
+                "Distinct submitting addresses of customer mail by accountable sender, over 5m and 1h; exact up to 1000, shown as 1000 above; under _other: pairs of user and address.",
             ),
         ),
     ),

@@ -44,7 +44,8 @@ class Layout:
     def __init__(self, families: Sequence[Family]) -> None:
         """Keep what *families* are counted by, and what is always counted."""
         counted_by = (field for family in families for field in family.fields)
-        self.fields = tuple(dict.fromkeys((*_ALWAYS, *counted_by)))
+        distinct = (one.field for family in families for one in family.distincts)
+        self.fields = tuple(dict.fromkeys((*_ALWAYS, *counted_by, *distinct)))
         self.place = {field: place for place, field in enumerate(self.fields)}
         self.row_of: attrgetter[Row] = attrgetter(*self.fields)
         """Return the row of one event."""

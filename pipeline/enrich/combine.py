@@ -6,13 +6,12 @@ become about 15,000 rows.  Equal batches give byte-identical frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.delta import (
@@ -21,6 +20,7 @@ from pipeline.core.delta import (
     SUM,
     VERSION,
     DeltaFrame,
+    DistinctRows,
     FamilyRows,
     encode_frame,
 )
@@ -29,11 +29,9 @@ from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.pane import BASE_PANE_MS
 from pipeline.enrich.columns import Columns, Flags, Ints, distinct
 from pipeline.enrich.memo import Memo
+from pipeline.enrich.values import Keyed, Moments, Places, Values
 
 _TYPES: Final = len(EVENT_TYPES)
-
-Places = NDArray[np.intp] | slice
-"""Which events of a batch; a slice when it is all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +42,6 @@ class Combined:
     """Record values by partition of ``mail.deltas``, ascending."""
     unattributed: dict[str, int]
     """Events per family that lack a field of its key."""
-
-
-class Keyed(NamedTuple):
-    """The keys of some events, ordered by target partition."""
-
-    names: list[str]
-    """The distinct joined keys."""
-    first: list[int]
-    """Where each partition's keys begin, and their number."""
-    key: Ints
-    """The place of each event's key in *names*."""
 
 
 class Rows(NamedTuple):
@@ -68,15 +55,6 @@ class Rows(NamedTuple):
     pane: Ints
     inverse: Ints
     """The row of each event."""
-
-
-class Moments(NamedTuple):
-    """Event type and pane of every event, as one number."""
-
-    code: Ints
-    """Event type times the number of *panes*, plus the place in it."""
-    panes: Ints
-    """The distinct panes, in units of 10 s, ascending."""
 
 
 class Sums(NamedTuple):
@@ -95,6 +73,7 @@ class Combiner:
         self._families = families
         self._edges = np.arange(partitions + 1)
         self._partition: Memo[str, int] = Memo(lambda key: partition_of(key.encode(), partitions))
+        self._values = Values()
 
     def combine(
         self, columns: Columns, windowed: Flags, tp: TopicPartition, watermark_ms: int
@@ -115,7 +94,11 @@ class Combiner:
             if places is not None:
                 keyed = self._keyed(family, columns, places)
                 rows = _rows(moments, places, keyed)
-                self._split(family, rows, _sums(family, columns, places, rows), parts)
+                distincts = {
+                    one.name: self._values.rows(one, columns, places, keyed, moments)
+                    for one in family.distincts
+                }
+                self._split(family, rows, _sums(family, columns, places, rows), distincts, parts)
         frames = {
             partition: encode_frame(
                 DeltaFrame(VERSION, tp.topic, tp.partition, watermark_ms, families)
@@ -135,7 +118,12 @@ class Combiner:
         return Keyed([names[place] for place in order.tolist()], first, rank[key])
 
     def _split(
-        self, family: Family, rows: Rows, sums: Sums, parts: Sequence[list[FamilyRows]]
+        self,
+        family: Family,
+        rows: Rows,
+        sums: Sums,
+        distincts: Mapping[str, Sequence[DistinctRows]],
+        parts: Sequence[list[FamilyRows]],
     ) -> None:
         """Give each partition its rows; columns are turned into bytes once and cut."""
         edges = np.array(rows.first)
@@ -152,7 +140,9 @@ class Combiner:
         for partition, (start, end) in enumerate(pairwise(rows.first)):
             if start < end:
                 keys = rows.keyed.names[slice(*rows.keyed.first[partition : partition + 2])]
-                parts[partition].append(_cut(whole, keys, start, end))
+                cut = _cut(whole, keys, start, end)
+                cut.distincts = {name: found[partition] for name, found in distincts.items()}
+                parts[partition].append(cut)
 
 
 def _moments(columns: Columns) -> Moments:
@@ -160,7 +150,8 @@ def _moments(columns: Columns) -> Moments:
     earliest = int(pane.min())
     panes = distinct(pane - earliest, int(pane.max()) - earliest + 1)
     width = len(panes.values)
-    return Moments(columns.event_type * width + panes.inverse, panes.values + earliest)
+    code = columns.event_type * width + panes.inverse
+    return Moments(code, panes.inverse, panes.values + earliest)
 
 
 def _places(

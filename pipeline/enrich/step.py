@@ -189,14 +189,18 @@ class Enricher:
         tried.update(places)
         if len(into.refused) == known:
             return
-        bad = {int(hashes[place]) for place in into.refused}
+        bad: dict[int, int] = {}
+        for place in into.refused:
+            number = int(hashes[place])
+            bad[number] = min(place, bad.get(number, place))
         good = {int(hashes[place]) for place in into.places}
         for place in np.flatnonzero(np.isin(hashes, np.array(list(bad), np.uint64))).tolist():
-            if place not in tried and int(hashes[place]) not in good:
+            number = int(hashes[place])  # what came before the bad one is a duplicate of another
+            if place > bad[number] and place not in tried and number not in good:
                 self._transformer.transform(headed, [place], into)
                 tried.add(place)
                 if place not in into.refused:
-                    good.add(int(hashes[place]))
+                    good.add(number)
 
     def _events(self, tp: TopicPartition, headed: Headed, transformed: Transformed) -> Output:
         keys = [headed.records[place].key for place in transformed.places]

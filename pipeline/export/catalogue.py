@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pipeline.core.families import FAMILIES
+from pipeline.core.families import FAMILIES, Family
 from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS
 
 Kind = Literal["gauge", "counter", "histogram"]
@@ -85,6 +85,13 @@ PIPELINE: Final = (
         "gauge",
         ("family",),
         "Keys of a family that have no name of their own and are summed under _other.",
+    ),
+    Metric(
+        "mailstream_distinct_capped",
+        "gauge",
+        ("family",),
+        "Keys of a family that have more than 1000 distinct values of a field in a window; they are "
+        "shown as 1000.",
     ),
     Metric(
         "mailstream_refold_seconds",
@@ -164,15 +171,22 @@ _PIPELINE_TEXT: Final = (
 def window_metrics() -> Iterator[Metric]:
     """Yield the sliding-window gauges and the last-event gauges, in the order of the families."""
     for family in FAMILIES:
-        for export in family.exports:
-            labels = ("window", *family.labels)
-            if export.by_event_type:
-                labels = (*labels, "event_type")
-            yield Metric(export.metric, "gauge", labels, export.help)
-        if family.last_event is not None:
-            kind = ("event_type",) if family.last_event_by_type else ()
-            labels = (*family.labels, *kind)
-            yield Metric(family.last_event, "gauge", labels, family.last_event_help)
+        yield from metrics_of(family)
+
+
+def metrics_of(family: Family) -> Iterator[Metric]:
+    """Yield the gauges of one family."""
+    for export in family.exports:
+        labels = ("window", *family.labels)
+        if export.by_event_type:
+            labels = (*labels, "event_type")
+        yield Metric(export.metric, "gauge", labels, export.help)
+    for distinct in family.distincts:
+        yield Metric(distinct.metric, "gauge", ("window", *family.labels), distinct.help)
+    if family.last_event is not None:
+        kind = ("event_type",) if family.last_event_by_type else ()
+        labels = (*family.labels, *kind)
+        yield Metric(family.last_event, "gauge", labels, family.last_event_help)
 
 
 def tally_metrics() -> Iterator[Metric]:

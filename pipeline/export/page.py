@@ -63,6 +63,11 @@ class Exporter:
                 version=version,
                 now_ms=clock.now_ms,
                 folded=lambda: {text.family.name: text.folded for text in self._families},
+                capped=lambda: {
+                    text.family.name: text.capped
+                    for text in self._families
+                    if text.family.distincts
+                },
             )
         )
         """For the metrics of further parts of the worker."""

@@ -39,6 +39,7 @@ class PipelineCollector(Collector):
         version: str,
         now_ms: Callable[[], int],
         folded: Callable[[], Mapping[str, int]],
+        capped: Callable[[], Mapping[str, int]],
     ) -> None:
         """Read these at each scrape.
 
@@ -51,6 +52,7 @@ class PipelineCollector(Collector):
             version: Of the program.
             now_ms: The wall clock.
             folded: Keys under ``_other`` by family.
+            capped: Keys with more distinct values than are counted, by family.
         """
         self._tally = tally
         self._stats = stats
@@ -60,6 +62,7 @@ class PipelineCollector(Collector):
         self._version = version
         self._now_ms = now_ms
         self._folded = folded
+        self._capped = capped
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names must not be collected before the engine runs."""
@@ -84,6 +87,10 @@ class PipelineCollector(Collector):
         yield _single("mailstream_partitions_stopped", len(self._freshness.stopped()))
         folded = self._folded()
         yield _gauge("mailstream_keys_folded", [((name,), keys) for name, keys in folded.items()])
+        capped = self._capped()
+        yield _gauge(
+            "mailstream_distinct_capped", [((name,), keys) for name, keys in capped.items()]
+        )
 
     def _of_origins(self) -> Iterator[Metric]:
         origins = self._stats.origins

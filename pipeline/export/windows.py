@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPES
-from pipeline.core.families import KEY_SEPARATOR, Export, Family
+from pipeline.core.families import DISTINCT_LIMIT, KEY_SEPARATOR, Export, Family
 from pipeline.core.tally import OTHER
-from pipeline.export.catalogue import window_label
+from pipeline.export.catalogue import metrics_of, window_label
 from pipeline.export.topkeys import Choice, TopKeys
+from pipeline.fold.distincts import distinct_windows
 from pipeline.fold.share import Share
 
 _TYPES: Final = len(EVENT_TYPES)
@@ -38,6 +39,25 @@ class Block(NamedTuple):
     """Newest event time in ms; empty where the family does not show it."""
 
 
+class Series(NamedTuple):
+    """Equal-length columns of the series of one gauge."""
+
+    keys: Sequence[str | None]
+    tails: Sequence[str]
+    """What stands behind the label ``window`` and before the value."""
+    values: NDArray[np.int64]
+    """By window and row."""
+
+
+class Gauge(NamedTuple):
+    """One gauge with all its series."""
+
+    metric: str
+    help: str
+    windows_ms: Sequence[int]
+    series: Sequence[Series]
+
+
 Heads = dict[str, str | None]
 """What stands before the value of each line shown, and the key that it belongs to."""
 
@@ -50,7 +70,9 @@ class FamilyText:
         self.family = family
         self.folded = 0
         """Keys under ``_other`` at the last scrape."""
-        self.metrics = frozenset(export.metric for export in family.exports) | {family.last_event}
+        self.capped = 0
+        """Keys that had more distinct values than are counted at the last scrape."""
+        self.metrics = frozenset(metric.name for metric in metrics_of(family))
         """Their names."""
         self._windows_ms = tuple(windows_ms)
         self._top = TopKeys(family, top_keys, windows_ms)
@@ -72,7 +94,9 @@ class FamilyText:
             for key in block.keys
             if key is not None
         }
-        text = "".join(self._lines(blocks, shares, owner))
+        self.capped = 0
+        gauges = [*self._sums(blocks), *self._distincts(shares, choice, groups)]
+        text = "".join(self._lines(gauges, blocks, shares, owner))
         self._labels = {key: self._labels[key] for key in owner}
         self._owner, self._epochs = owner, frozenset(share.epoch for share in shares)
         return text
@@ -112,32 +136,75 @@ class FamilyText:
             last.tolist() if self.family.last_event else [],
         )
 
-    def _lines(
-        self, blocks: Sequence[Block], shares: Sequence[Share], owner: dict[str, int]
-    ) -> Iterator[str]:
+    def _sums(self, blocks: Sequence[Block]) -> Iterator[Gauge]:
         for export in self.family.exports:
-            before, heads = self._shown.get(export.metric, {}), Heads()
-            yield header(export.metric, export.help)
-            for block in blocks:
-                yield from self._series(export, block, heads)
+            series = [_typed(export, self.family, block) for block in blocks]
+            yield Gauge(export.metric, export.help, self._windows_ms, series)
+
+    def _distincts(
+        self, shares: Sequence[Share], choice: Choice, groups: Sequence[tuple[str, ...]]
+    ) -> Iterator[Gauge]:
+        """Make the gauges of distinct values; of the keys under ``_other`` they add up like sums.
+
+        That is the number of different pairs of key and value: the values that several keys share
+        could only be told apart by keeping all of them.
+        """
+        windows = distinct_windows(self._windows_ms)
+        capped = [np.zeros(len(share.names), np.bool_) for share in shares]
+        for distinct in self.family.distincts:
+            counts = [_counted(share, distinct.name, windows) for share in shares]
+            for mask, values in zip(capped, counts, strict=True):
+                np.logical_or(mask, (values > DISTINCT_LIMIT).any(axis=0), out=mask)
+                np.minimum(values, DISTINCT_LIMIT, out=values)
+            series = [
+                self._distinct_named(share, kept, values)
+                for share, kept, values in zip(shares, choice.kept, counts, strict=True)
+            ]
+            if choice.folded:
+                series.append(self._distinct_other(shares, choice, counts, groups))
+            yield Gauge(distinct.metric, distinct.help, windows, series)
+        self.capped = sum(int(np.count_nonzero(mask)) for mask in capped)
+
+    def _distinct_named(
+        self, share: Share, kept: NDArray[np.bool_], counts: NDArray[np.int64]
+    ) -> Series:
+        numbers = np.flatnonzero(kept)
+        keys = [share.names[number] for number in numbers.tolist()]
+        return Series(keys, [self._labels[key] + "} " for key in keys], counts[:, numbers])
+
+    def _distinct_other(
+        self,
+        shares: Sequence[Share],
+        choice: Choice,
+        counts: Sequence[NDArray[np.int64]],
+        groups: Sequence[tuple[str, ...]],
+    ) -> Series:
+        rest = np.zeros((len(groups), counts[0].shape[0]), np.int64)
+        for share, kept, values in zip(shares, choice.kept, counts, strict=True):
+            np.add.at(rest, share.group[~kept], values[:, ~kept].T)
+        tails = [self._text(self._other_fields(group)) + "} " for group in groups]
+        return Series([None] * len(groups), tails, rest.T)
+
+    def _lines(
+        self,
+        gauges: Iterable[Gauge],
+        blocks: Sequence[Block],
+        shares: Sequence[Share],
+        owner: dict[str, int],
+    ) -> Iterator[str]:
+        for gauge in gauges:
+            before, heads = self._shown.get(gauge.metric, {}), Heads()
+            yield header(gauge.metric, gauge.help)
+            for series in gauge.series:
+                yield from _samples(gauge, series, heads)
             for head, key in before.items():
                 if head not in heads and self._emptied(key, shares, owner):
                     yield head + "0\n"
-            self._shown[export.metric] = heads
+            self._shown[gauge.metric] = heads
         if self.family.last_event is not None:
             yield header(self.family.last_event, self.family.last_event_help)
             for block in blocks:
                 yield from self._newest(self.family.last_event, block)
-
-    def _series(self, export: Export, block: Block, heads: Heads) -> Iterator[str]:
-        keys, tails, columns = _typed(export, self.family, block)
-        for window, values in zip(self._windows_ms, columns, strict=True):
-            start = f'{export.metric}{{window="{window_label(window)}",'
-            rows = np.flatnonzero(values)
-            for row, value in zip(rows.tolist(), values[rows].tolist(), strict=True):
-                head = start + tails[row]
-                heads[head] = keys[row]
-                yield f"{head}{value}\n"
 
     def _newest(self, metric: str, block: Block) -> Iterator[str]:
         tails = _TAILS if self.family.last_event_by_type else ["} "] * _TYPES
@@ -173,24 +240,41 @@ class FamilyText:
         )
 
 
+def _counted(share: Share, name: str, windows_ms: Sequence[int]) -> NDArray[np.int64]:
+    """Return a distinct count by window and key number."""
+    counts = np.zeros((len(windows_ms), len(share.names)), np.int64)
+    for column, window in zip(counts, windows_ms, strict=True):
+        column[:] = share.distinct(name, window)
+    return counts
+
+
+def _samples(gauge: Gauge, series: Series, heads: Heads) -> Iterator[str]:
+    keys, tails, columns = series
+    for window, values in zip(gauge.windows_ms, columns, strict=True):
+        start = f'{gauge.metric}{{window="{window_label(window)}",'
+        rows = np.flatnonzero(values)
+        for row, value in zip(rows.tolist(), values[rows].tolist(), strict=True):
+            head = start + tails[row]
+            heads[head] = keys[row]
+            yield f"{head}{value}\n"
+
+
 def header(metric: str, text: str) -> str:
     """Return HELP and TYPE of a gauge; the tables' texts need no escaping in either format."""
     return f"# HELP {metric} {text}\n# TYPE {metric} gauge\n"
 
 
-def _typed(
-    export: Export, family: Family, block: Block
-) -> tuple[Sequence[str | None], list[str], NDArray[np.int64]]:
-    """Return keys, ends of heads and values (windows x rows) of an export's series."""
+def _typed(export: Export, family: Family, block: Block) -> Series:
+    """Return an export's series."""
     columns = block.sums[:, family.sums.index(export.sum)]
     if export.by_event_type:
         kinds = block.event_type
         tails = [label + _TAILS[kind] for label, kind in zip(block.labels, kinds, strict=True)]
-        return block.keys, tails, columns
+        return Series(block.keys, tails, columns)
     places: dict[str, int] = {}
     row = [places.setdefault(label, len(places)) for label in block.labels]
     keys = dict(zip(block.labels, block.keys, strict=True))
     sums = np.zeros((len(columns), len(places)), np.int64)
     for total, column in zip(sums, columns, strict=True):
         np.add.at(total, row, column)
-    return [keys[label] for label in places], [label + "} " for label in places], sums
+    return Series([keys[label] for label in places], [label + "} " for label in places], sums)

@@ -19,7 +19,8 @@ from pipeline.core.batch import Record
 from pipeline.core.delta import decode_frame
 from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
-from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
+from pipeline.core.families import DISTINCT_LIMIT, FAMILIES, KEY_SEPARATOR, Family, Sum
+from pipeline.fold.distincts import Seen
 from pipeline.fold.share import FamilyFold, History, Share
 from pipeline.fold.slots import Groups
 from pipeline.fold.windows import tiers
@@ -128,6 +129,18 @@ class Board:
         if held is not None:
             held.families[family].settle(self._now_ms)
 
+    def seen(self, family: str, partition: int, start_ms: int, end_ms: int) -> Mapping[str, Seen]:
+        """Return the distinct values of an open partition last seen in ``[start_ms, end_ms)``.
+
+        See :meth:`pipeline.fold.share.FamilyFold.seen`.
+
+        Raises:
+            InvariantError: The partition is not open.
+        """
+        fold = self._held(partition).families[family]
+        fold.settle(self._now_ms)
+        return fold.seen(start_ms, end_ms)
+
     def shares(self, family: str, without: Collection[int] = ()) -> list[Share]:
         """Return what each complete partition, but those *without*, holds of a family."""
         shares = []
@@ -177,6 +190,15 @@ class Board:
             for name, column in zip(family.sums, running, strict=True):
                 totals.sums[name] = np.concatenate([totals.sums[name], column[rows]])
         return totals
+
+    def distinct(self, family: Family, name: str, window_ms: int) -> dict[tuple[str, ...], int]:
+        """Return every key's distinct count called *name* where it is above zero, up to the limit."""
+        found: dict[tuple[str, ...], int] = {}
+        for share in self.shares(family.name):
+            counts = np.minimum(share.distinct(name, window_ms), DISTINCT_LIMIT)
+            for number in np.flatnonzero(counts).tolist():
+                found[tuple(share.names[number].split(KEY_SEPARATOR))] = int(counts[number])
+        return found
 
     def _held(self, partition: int) -> _Partition:
         held = self._partitions.get(partition)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.core.delta import FamilyRows
 from pipeline.core.families import Family
 from pipeline.fold.columns import Pending, Rows, longer
+from pipeline.fold.distincts import DistinctFold, Seen, distinct_windows
 from pipeline.fold.slots import Groups, Slots
 from pipeline.fold.windows import tiers
 
@@ -48,7 +49,13 @@ class Share:
     """By window in ms: one line per sum of the family."""
     last: NDArray[np.int64] | None
     """Newest event time in ms, where the family shows it."""
+    distincts: Mapping[str, DistinctFold]
+    """By name: the distinct counts of the family."""
     slots: Slots
+
+    def distinct(self, name: str, window_ms: int) -> NDArray[np.int64]:
+        """Return the distinct count called *name* by key number; above the limit, more than it."""
+        return self.distincts[name].counts(window_ms, len(self.names))
 
     def number(self, key: str) -> int | None:
         """Return the number of a joined key, or None if it is not in use."""
@@ -67,8 +74,14 @@ class FamilyFold:
         self._slots = Slots(groups)
         self._tiers = tiers(windows_ms, len(family.sums))
         self._pending = Pending(
-            len(family.fields), family.sums, with_last=family.last_event is not None
+            len(family.fields),
+            family.sums,
+            [one.name for one in family.distincts],
+            with_last=family.last_event is not None,
         )
+        self._distincts = {
+            one.name: DistinctFold(distinct_windows(windows_ms)) for one in family.distincts
+        }
         self._newest: NDArray[np.int64] = np.zeros(0, np.int64)
         """By slot: its newest pane of the coarsest tier, with which it dies.
 
@@ -97,6 +110,15 @@ class FamilyFold:
         if len(self._pending):
             self._fold(self._pending.take())
 
+    def seen(self, start_ms: int, end_ms: int) -> dict[str, Seen]:
+        """Return the distinct values last seen in ``[start_ms, end_ms)`` by distinct count.
+
+        For what outlives a closed pane: handed back as the ``distincts`` of the rows of that pane
+        (at its start), together with all later rows, they make the same windows again.  Settle first.
+        """
+        names = self._slots.names
+        return {name: held.seen(names, start_ms, end_ms) for name, held in self._distincts.items()}
+
     def share(self, partition: int, epoch: int) -> Share:
         """Return the present columns."""
         slots = self._slots
@@ -115,6 +137,7 @@ class FamilyFold:
                 for place, window in enumerate(tier.windows_ms)
             },
             last=self._last[:size] if self._with_last else None,
+            distincts=self._distincts,
             slots=slots,
         )
 
@@ -149,6 +172,11 @@ class FamilyFold:
         np.maximum.at(self._newest, slots, coarsest.index(rows.pane))
         if rows.last is not None:
             np.maximum.at(self._last, slots, rows.last)
+        if self._distincts:
+            number = np.zeros(len(rows.keys), np.int32)
+            number[rows.key_index] = self._slots.key[slots]
+            for distinct, values in zip(self._distincts.values(), rows.distincts, strict=True):
+                distinct.add(number[values.key_index], values.pane, values.value)
 
     def _advance(self, now_ms: int) -> None:
         gone = [tier.advance(now_ms, self._slots.size) for tier in self._tiers][-1]
@@ -158,6 +186,8 @@ class FamilyFold:
             if self._with_last:
                 self._last[dead] = 0
             self._slots.release(dead)
+        for distinct in self._distincts.values():
+            distinct.advance(now_ms)
 
     def _grow(self) -> None:
         capacity = self._slots.capacity

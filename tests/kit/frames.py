@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
+from pipeline.core.delta import (
+    VERSION,
+    DeltaFrame,
+    DistinctRows,
+    FamilyRows,
+    encode_frame,
+    value_hash,
+)
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import FAMILY, KEY_SEPARATOR, Family, Sum
 
@@ -21,6 +29,8 @@ class Row(NamedTuple):
     events: int = 1
     recipients: int = 0
     bytes: int = 0
+    values: Mapping[str, Sequence[str]] = MappingProxyType({})
+    """By distinct count."""
 
     def amount(self, name: Sum) -> int:
         return {Sum.COUNT: self.events, Sum.RECIPIENTS: self.recipients, Sum.BYTES: self.bytes}[
@@ -41,7 +51,7 @@ class FrameRecord(NamedTuple):
 def family_rows(family: Family, rows: Sequence[Row]) -> FamilyRows:
     """Return the rows as columns, one row of the frame for each."""
     keys = list(dict.fromkeys(KEY_SEPARATOR.join(row.key) for row in rows))
-    return FamilyRows.of(
+    found = FamilyRows.of(
         family.name,
         keys,
         np.array([keys.index(KEY_SEPARATOR.join(row.key)) for row in rows], np.int64),
@@ -50,6 +60,15 @@ def family_rows(family: Family, rows: Sequence[Row]) -> FamilyRows:
         {name: np.array([row.amount(name) for row in rows], np.int64) for name in family.sums},
         np.array([row.event_ms for row in rows], np.int64) if family.last_event else None,
     )
+    for one in family.distincts:
+        told = [
+            (keys.index(KEY_SEPARATOR.join(row.key)), row.event_ms // 10_000, value_hash(value))
+            for row in rows
+            for value in row.values.get(one.name, ())
+        ]
+        columns = [np.array([row[place] for row in told], np.uint64) for place in range(3)]
+        found.distincts[one.name] = DistinctRows.of(*columns)
+    return found
 
 
 def frame(

@@ -25,6 +25,8 @@ LABELS = {
     "mail_user_recipients": ("user",),
     "mail_user_bytes": ("user",),
     "mail_user_auth_method": ("user", "auth_method"),
+    "mail_user_destinations": ("user",),
+    "mail_user_client_ips": ("user",),
     "mail_ip_events": ("ip", "event_type"),
     "mail_ip_provider_events": ("ip", "provider", "event_type"),
     "mail_failures": ("ip", "provider", "bounce_class", "event_type"),
@@ -38,6 +40,10 @@ LABELS = {
     "mail_route_probes": ("route", "origin", "outcome"),
 }
 """Labels of every windowed metric, ``window`` apart; the event type stands last."""
+
+DISTINCT_WINDOWS = ("5m", "1h")
+DISTINCT_MOST = 1000
+"""Distinct values are counted over these windows, up to this many."""
 
 KEPT_LABELS = frozenset(
     {"event_type", "provider", "bounce_class", "direction", "result", "outcome"}
@@ -135,9 +141,12 @@ class Recount:
         self.copies = total - len(first)
         self.facts = [attribute(one, classes, probes) for one in self.posted]
         self._sums: dict[Series, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        self._values: dict[Series, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         for fact in self.facts:
             if not fact.late:
                 pane = fact.event_ms // (10 * SECOND)
+                for series, value in distinct_values(fact):
+                    self._values[series][value].add(pane)
                 for series, amount in contributions(fact):
                     self._sums[series][pane] += amount
 
@@ -152,6 +161,14 @@ class Recount:
                 value = sum(n for pane, n in panes.items() if first <= pane * 10 * SECOND < end)
                 if value:
                     shown[window, series] = value
+            if window in DISTINCT_WINDOWS:
+                for series, found in self._values.items():
+                    number = sum(
+                        any(first <= pane * 10 * SECOND < end for pane in panes)
+                        for panes in found.values()
+                    )
+                    if number:
+                        shown[window, series] = min(number, DISTINCT_MOST)
         return shown
 
     def newest(self) -> dict[tuple[str, str], int]:
@@ -340,6 +357,15 @@ def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
         yield Series("mail_node_events", values), 1
     if fact.client_ip is not None:
         yield Series("mail_client_ip_events", (fact.client_ip, fact.direction, kind)), 1
+
+
+def distinct_values(fact: Fact) -> Iterator[tuple[Series, str]]:
+    """Yield the values that one event adds to distinct counts, and to which."""
+    if is_customer(fact) and fact.user is not None:
+        if fact.to_domain is not None:
+            yield Series("mail_user_destinations", (fact.user,)), fact.to_domain
+        if fact.client_ip is not None:
+            yield Series("mail_user_client_ips", (fact.user,)), fact.client_ip
 
 
 def customer_contributions(fact: Fact) -> Iterator[tuple[Series, int]]:

@@ -86,10 +86,15 @@ def golden_worker() -> Worker:
     """Return a worker that shows something of every metric."""
     worker = Worker(2, top_keys=2, expected_origins=("mta1", "mta2"))
     ten, ip, host = NOW - 10_000, "192.0.2.1", 'quo"te\\back\nline\u00e9'
-    sent, bounced = Row(("ann@a.example",), "sent", ten, 3, 5, 9000), "bounced"
+    values = {"destinations": ("gmail.com", "a.example"), "client_ips": ("198.51.100.7",)}
+    sent = Row(("ann@a.example",), "sent", ten, 3, 5, 9000, values)
+    bounced = "bounced"
     worker.fold(
         user=[sent, Row(("bob@b.example",), "sent", NOW - 600_000, 2, 2, 10)]
-        + [Row((f"u{n}@c.example",), "delivered", NOW) for n in range(3)],
+        + [
+            Row((f"u{n}@c.example",), "delivered", NOW, values={"destinations": ("gmail.com",)})
+            for n in range(3)
+        ],
         user_auth_method=[Row(("ann@a.example", "PLAIN"), "sent", ten, 3)],
         ip=[Row((ip,), "delivered", ten, 7), Row((ip,), bounced, ten)],
         ip_provider=[Row((ip, name), "delivered", NOW) for name in ("google", "other", "yahoo")],

@@ -164,6 +164,10 @@ def shown(board: Board) -> dict[tuple[str, Series], int]:
             for window, length in WINDOWS.items():
                 for series, value in totals(board, family, export, length):
                     values[window, series] += value
+        for distinct in family.distincts:
+            for window in ("5m", "1h"):
+                for key, number in board.distinct(family, distinct.name, WINDOWS[window]).items():
+                    values[window, Series(distinct.metric, key)] = number
     return {key: value for key, value in values.items() if value}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -98,3 +100,35 @@ def test_a_seen_run_reads_back_as_it_was_written(hashes: list[int], bucket: int)
 def test_a_seen_run_of_a_newer_program_is_refused() -> None:
     with pytest.raises(FrameVersionError):
         decode_run(encode_run(SeenRun(seen.VERSION + 1, "raw", 0, 0, 0, 0, [])))
+
+
+class Before(msgspec.Struct, array_like=True):
+    """The rows of a family as programs before distinct values knew them."""
+
+    family: str
+    keys: list[str]
+    key_index: bytes
+    event_type: bytes
+    pane: bytes
+    sums: dict[str, bytes]
+    last: bytes = b""
+
+
+class FrameBefore(msgspec.Struct, array_like=True):
+    """A frame of theirs."""
+
+    version: int
+    topic: str
+    partition: int
+    watermark_ms: int
+    families: list[Before]
+
+
+def test_frames_of_before_and_after_distinct_values_are_read_by_either_program() -> None:
+    row: list[Any] = ["user", ["ann"], bytes(4), b"\0", bytes(4), {"count": bytes(8)}, b""]
+    frame: list[Any] = [delta.VERSION, "t", 0, 0, [row]]
+    assert decode_frame(msgspec.msgpack.encode(frame)).families[0].distincts == {}
+    row.append({"destinations": [bytes(4), bytes(4), bytes(8)]})
+    newer = msgspec.msgpack.encode(frame)
+    assert len(decode_frame(newer).families[0].distincts["destinations"]) == 1
+    assert msgspec.msgpack.decode(newer, type=FrameBefore).families[0].keys == ["ann"]

@@ -69,6 +69,7 @@ def test_families_and_their_metrics_are_declared_once_and_consistent() -> None:
     assert len(FAMILY) == len(FAMILIES)
     fields = set(MailEvent.__struct_fields__)
     metrics = [export.metric for family in FAMILIES for export in family.exports]
+    metrics += [distinct.metric for family in FAMILIES for distinct in family.distincts]
     assert len(metrics) == len(set(metrics))
     for family in FAMILIES:
         assert set(family.fields) <= fields
@@ -76,6 +77,9 @@ def test_families_and_their_metrics_are_declared_once_and_consistent() -> None:
         assert {*family.defaults, *family.bounded} <= set(family.fields)
         assert set(family.event_types) <= set(EVENT_TYPES)
         assert {export.sum for export in family.exports} <= set(family.sums)
+        names = [distinct.name for distinct in family.distincts]
+        assert len(names) == len(set(names))
+        assert {distinct.field for distinct in family.distincts} <= fields
 
 
 def test_event_type_numbers_are_places_in_the_tuple_and_mail_types_leave_out_logins() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.core.seen import decode_run
 from tests.kit.enrich import (
+    HOUR,
     RECEIVED,
     ZONEMTA,
     Phase1,
@@ -110,6 +111,19 @@ def test_a_bad_id_that_returns_after_the_horizon_within_a_batch_is_looked_at_aga
     ]
     assert phase1.commit(batch).events == 2
     assert phase1.count("mail_events_dead_total", "zonemta", "unknown_event_type") == 2
+
+
+def test_a_duplicate_before_a_bad_one_of_its_id_stays_a_duplicate() -> None:
+    phase1 = Phase1(horizon_ms=24 * HOUR)
+    phase1.commit([raw(mail(), 0, event_id="a")])
+    later = RECEIVED + 26 * HOUR
+    batch = [
+        raw(mail(event_type="opened"), 1, event_id="a"),
+        raw(mail(event_type="opened"), 2, event_id="a", received=later),
+    ]
+    result = phase1.commit(batch)
+    assert len(values(result, "dead")) == 1
+    assert phase1.count("mail_events_duplicate_total", "zonemta") == 1
 
 
 def test_a_poison_record_is_a_dead_letter_with_its_seen_run() -> None:

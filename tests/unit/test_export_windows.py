@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.kit.frames import Row
+from pipeline.core.families import FAMILY
+from pipeline.export.windows import FamilyText
+from pipeline.fold.board import Board
+from tests.kit.frames import Row, frame
 from tests.kit.worker import DELTAS, NOW, SESSION_MS, Worker
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
@@ -134,3 +137,49 @@ def test_an_incomplete_partition_among_complete_ones_is_left_out() -> None:
     next(held for tp, held in worker.stats.partitions.items() if tp.partition == 1).ready = True
     assert worker.samples(EVENTS)[series("1m", "bob")] == 9
     assert set(worker.samples("mailstream_windows_complete").values()) == {1}
+
+
+def to(user: str, *domains: str, at_ms: int = NOW) -> Row:
+    return Row((user,), "delivered", at_ms, values={"destinations": domains})
+
+
+def test_distinct_values_are_shown_over_their_windows_and_under_other_as_pairs() -> None:
+    worker = Worker(2, top_keys=1)
+    worker.fold(0, user=[to("ann", "a.example", "b.example", "a.example"), to("ann", "b.example")])
+    worker.fold(1, user=[to("bob", "a.example"), to("eve", "a.example", "c.example")])
+    assert worker.samples("mail_user_destinations") == {
+        f'window="{window}",user="{user}"': count
+        for window in ("5m", "1h")
+        for user, count in (("ann", 2), ("_other", 3))
+    }
+    assert worker.samples("mail_user_client_ips") == {}
+    worker.pass_time(10 * MINUTE)
+    five = worker.samples("mail_user_destinations")
+    assert {name: count for name, count in five.items() if '"5m"' in name} == {
+        'window="5m",user="ann"': 0,
+        'window="5m",user="_other"': 0,
+    }
+    assert len(worker.samples("mail_user_destinations")) == 2
+
+
+def test_more_values_than_are_counted_are_told_by_the_number_of_keys() -> None:
+    worker = Worker()
+    many = [f"d{n}.example" for n in range(1001)]
+    worker.fold(user=[to("ann", *many), to("bob", *many[:1000])])
+    assert set(worker.samples("mail_user_destinations").values()) == {1000}
+    assert worker.samples("mailstream_distinct_capped") == {'family="user"': 1}
+    worker.pass_time(2 * HOUR)
+    worker.page()
+    assert worker.samples("mailstream_distinct_capped") == {'family="user"': 0}
+
+
+def test_windows_that_are_not_configured_have_no_distinct_values() -> None:
+    board = Board((MINUTE, 2 * HOUR))
+    board.open(0)
+    board.complete(0)
+    board.fold(0, [frame({"user": [to("ann", "a.example")]})], NOW)
+    page = FamilyText(FAMILY["user"], (MINUTE, 2 * HOUR), 1).render(
+        board.shares("user"), board.groups("user")
+    )
+    assert 'mail_user_events{window="2h",user="ann"' in page
+    assert "mail_user_destinations{" not in page

@@ -282,3 +282,41 @@ def test_memory_follows_the_active_keys_not_those_that_passed() -> None:
     assert share.alive.sum() == 60 * 2500
     assert widths[399] == widths[70]
     assert widths[399] <= (62 * 2500, 62 * 2500)
+
+
+def with_values(count: int = 1) -> FamilyRows:
+    row = Row(("ann",), "sent", NOW, values={"destinations": [f"d{n}" for n in range(count)]})
+    return family_rows(USER, [row])
+
+
+@pytest.mark.parametrize("column", ["key_index", "pane", "value"])
+def test_columns_of_distinct_values_of_unequal_length_are_refused(column: str) -> None:
+    rows = with_values()
+    setattr(rows.distincts["destinations"], column, bytes(24 if column != "value" else 11))
+    with pytest.raises(InvariantError, match="unequal"):
+        board_with().fold(0, [frame({}, families=[rows])], NOW)
+
+
+def test_a_distinct_value_of_a_key_that_does_not_exist_is_refused() -> None:
+    rows = with_values()
+    rows.distincts["destinations"].key_index = b"\1\0\0\0"
+    with pytest.raises(InvariantError, match="distinct value"):
+        board_with().fold(0, [frame({}, families=[rows])], NOW)
+
+
+def test_distinct_values_that_this_program_does_not_count_are_skipped() -> None:
+    rows = with_values(3)
+    rows.distincts["of tomorrow"] = rows.distincts["destinations"]
+    board = board_with()
+    board.fold(0, [frame({}, families=[rows])], NOW)
+    assert board.distinct(USER, "destinations", HOUR) == {("ann",): 3}
+    assert board.distinct(USER, "client_ips", HOUR) == {}
+
+
+def test_distinct_values_of_a_key_that_has_no_row_are_not_kept() -> None:
+    rows = with_values(3)
+    rows.keys.append("bob")
+    rows.distincts["destinations"].key_index = np.array([0, 1, 1], "<u4").tobytes()
+    board = board_with()
+    board.fold(0, [frame({}, families=[rows])], NOW)
+    assert board.distinct(USER, "destinations", HOUR) == {("ann",): 1}
