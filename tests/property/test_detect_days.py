@@ -23,7 +23,7 @@ from tests.kit.detection import (
     merged,
 )
 
-SEED, RATE = 3, 8.0
+SEED, RATE = 3, 5.0
 USER = (compromised_user(SEED, 200),)
 ADDRESS = (busiest_address(SEED), "google")
 Span = tuple[int, int]
