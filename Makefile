@@ -113,11 +113,15 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	.ci/check-plugins $(PLUGINS)
-	$(BIN)/python -m pytest -q -m 'not ($(SUITES))' $(ARGS)
+	$(BIN)/python -m pytest -q -m 'not ($(SUITES) or soak)' $(ARGS)
 
 .PHONY: test
 test: check $(TOOLS)/.redis $(TOOLS)/.mail $(TOOLS)/.postgres $(TOOLS)/.chromium $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
+
+.PHONY: soak
+soak: setup .venv/.dev ## The long ones: weeks of simulated traffic in front of the detector
+	$(BIN)/python -m pytest -v --durations=10 -m soak $(ARGS)
 
 .PHONY: format
 format: .venv/.dev ## Rewrite the code as `make check` wants it

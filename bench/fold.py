@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
+from pipeline.core.delta import VERSION, DeltaFrame, DistinctRows, FamilyRows, encode_frame
 from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family
 from pipeline.fold.board import Board
 
@@ -23,6 +23,8 @@ WINDOWS: Final = (60_000, 300_000, 3_600_000)
 PARTITIONS: Final = 4
 DISTINCT: Final = 20_000
 """Keys per family and partition, drawn with Zipf's law."""
+VALUES: Final = 5_000
+"""Values of each distinct count, drawn likewise."""
 
 
 class FrameRecord(NamedTuple):
@@ -42,7 +44,7 @@ def family_rows(family: Family, rows: int, at_ms: int, rng: np.random.Generator)
     more = KEY_SEPARATOR + "outbound"
     keys = [f"account{n}@example{n % 97}.com" + more * (len(family.fields) - 1) for n in distinct]
     pane = (at_ms - (rng.random(rows) ** 4 * 60_000).astype(np.int64)) // 10_000
-    return FamilyRows.of(
+    made = FamilyRows.of(
         family.name,
         keys,
         index,
@@ -51,6 +53,10 @@ def family_rows(family: Family, rows: int, at_ms: int, rng: np.random.Generator)
         {name: rng.integers(1, 10, rows) for name in family.sums},
         pane * 10_000 if family.last_event else None,
     )
+    for one in family.distincts:
+        values = np.minimum(rng.zipf(1.2, rows), VALUES).astype(np.uint64) << np.uint64(32)
+        made.distincts[one.name] = DistinctRows.of(index, pane, values)
+    return made
 
 
 def record(rows: int, at_ms: int, rng: np.random.Generator) -> FrameRecord:

@@ -50,7 +50,7 @@ class BlockRules:
     The ratios are those of the open 5 min pane, or of it and the one before, to all attempts.
     """
 
-    least_attempts: int = 30
+    least_attempts: int = 20
     block_begin: float = 0.25
     block_end: float = 0.1
     throttle_begin: float = 0.6

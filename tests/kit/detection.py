@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mailstream.simulation.traffic import SimulatedEvent, compromised_user, traffic
+from mailstream.simulation.world import sending_ips, world
 from pipeline.detect.accounts import AccountDetector
 from pipeline.detect.alerts import Alert, Facts, Kind
 from pipeline.detect.blocks import Addresses, BlockDetector
@@ -161,9 +162,13 @@ class Watch:
         ).bounce_class
 
 
-def day(seed: int, days: int = 1, *, rate: float = 3.0, users: int = 200) -> Iterator[Any]:
-    """Return simulated days without a planted fault."""
-    return traffic(seed, START, rate=rate, users=users, duration_ms=days * DAY, flood_after_ms=None)
+def days(
+    seed: int, *, start_ms: int = START, hours: int = 24, rate: float = 3.0, users: int = 200
+) -> Iterator[SimulatedEvent]:
+    """Return the demo's traffic without its flood."""
+    return traffic(
+        seed, start_ms, rate=rate, users=users, duration_ms=hours * HOUR, flood_after_ms=None
+    )
 
 
 def hijack(seed: int, begin_ms: int, end_ms: int, users: int = 200) -> Iterator[SimulatedEvent]:
@@ -202,8 +207,7 @@ def blocked(
                 "event_type": "bounced",
                 "response_code": 550,
                 "enhanced_status": "5.7.1",
-                "response_message": "550 5.7.1 Our system has detected that this message is likely "
-                f"unsolicited mail. [{ip}] is on our block list.",
+                "response_message": f"550 5.7.1 client [{ip}] blocked using our block list",
             }
             yield one._replace(event=event | refusal)
         else:
@@ -213,6 +217,12 @@ def blocked(
 def merged(*streams: Iterable[SimulatedEvent]) -> Iterator[SimulatedEvent]:
     """Return the events of all streams by the time of posting."""
     return heapq.merge(*streams, key=lambda one: one.at_ms)
+
+
+def busiest_address(seed: int, users: int = 200) -> str:
+    """Return the address of ours that most of the mail leaves from."""
+    account = world(seed, users).accounts.items[0]
+    return sending_ips(account.node, account.zone)[0]
 
 
 def kinds(raised: Iterable[Raised]) -> list[tuple[Kind, tuple[str, ...], bool]]:
