@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from producers.gelf.messages import begins_message
+from producers.gelf.messages import begins_message, is_whole
 
 MAGIC: Final = b"\x1e\x0f"
 MOST_CHUNKS: Final = 128
@@ -200,11 +200,22 @@ class _Held:
 
 def _readings(sender: Sender, chunk: bytes) -> Iterator[tuple[_Key, int]]:
     """Yield every message, and the place in it, that *chunk* may belong to."""
+    short = _short_reading(sender, chunk)
     if len(chunk) >= _STANDARD:
         number, count = chunk[10], chunk[11]
-        if number < count <= MOST_CHUNKS and (number or begins_message(chunk[_STANDARD:])):
+        possible = number < count <= MOST_CHUNKS and (number or begins_message(chunk[_STANDARD:]))
+        # An only chunk is a message at once: where it may be a part of one it must be a whole one.
+        if possible and (count > 1 or short is None or is_whole(chunk[_STANDARD:])):
             yield (sender, _STANDARD, chunk[2:10], count), number
-    if len(chunk) >= _SHORT:
-        number, count = chunk[3], chunk[4]
-        if number < count <= MOST_CHUNKS and (number or chunk.startswith(_ZLIB_OF_NPM, _SHORT)):
-            yield (sender, _SHORT, chunk[2:3], count), number
+    if short is not None:
+        yield short
+
+
+def _short_reading(sender: Sender, chunk: bytes) -> tuple[_Key, int] | None:
+    """Return what a chunk of the npm client belongs to; None: it is none."""
+    if len(chunk) < _SHORT:
+        return None
+    number, count = chunk[3], chunk[4]
+    if number < count <= MOST_CHUNKS and (number or chunk.startswith(_ZLIB_OF_NPM, _SHORT)):
+        return (sender, _SHORT, chunk[2:3], count), number
+    return None

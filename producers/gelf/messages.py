@@ -17,6 +17,8 @@ _PLAIN: Final = b"{"
 _GZIP: Final = b"\x1f\x8b"
 _ANY_HEADER: Final = 32 + zlib.MAX_WBITS
 """zlib's or gzip's, whichever is there."""
+_LOOK_AT: Final = 1 << 18
+"""Bytes that are unpacked to see whether a payload is whole; a larger one is taken for it."""
 
 
 def unpack(payload: bytes, limit: int) -> bytes:
@@ -66,6 +68,18 @@ def fields_of(text: bytes, *, strict: bool) -> dict[str, Any]:
 def begins_message(payload: bytes) -> bool:
     """Tell whether a message may begin so: packed with zlib or gzip, or plain JSON."""
     return payload[:1] == _PLAIN or payload[:2] == _GZIP or _is_zlib(payload)
+
+
+def is_whole(payload: bytes) -> bool:
+    """Tell whether a payload that may begin a message also ends as one."""
+    if payload[:1] == _PLAIN:
+        return payload.rstrip(b"\0 \r\n").endswith(b"}")
+    stream = zlib.decompressobj(_ANY_HEADER)
+    try:
+        stream.decompress(payload, _LOOK_AT)
+    except zlib.error:
+        return False
+    return stream.eof or bool(stream.unconsumed_tail)
 
 
 def _is_zlib(payload: bytes) -> bool:

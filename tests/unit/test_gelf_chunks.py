@@ -103,3 +103,12 @@ def test_empty_chunks_take_memory_too() -> None:
     for number in range(1000):
         made.take((f"192.0.2.{number % 250}", 1), MAGIC + number.to_bytes(8) + b"\x01\x02", 0)
     assert made.messages <= 100
+
+
+def test_a_chunk_of_the_npm_client_that_looks_like_an_only_one_of_the_standard_waits() -> None:
+    message = bytes.fromhex("789c5ba10900017b00d2")
+    assembler = Assembler(max_bytes=1 << 20)
+    # The sixth and seventh byte of the data are 0 and 1, and what follows begins like JSON.
+    assert message[5:8] == b"\x00\x01{"
+    assert assembler.take(("192.0.2.1", 1), b"\x1e\x0f\x07\x00\x02" + message, 0.0) is None
+    assert assembler.take(("192.0.2.1", 1), b"\x1e\x0f\x07\x01\x02rest", 0.0) == message + b"rest"
