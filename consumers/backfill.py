@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from consumers.subscribe import event_of
 from pipeline.core.errors import ConfigError, RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILIES, Export, Family, Mail, Sum, counts_volume
+from pipeline.core.families import FAMILIES, Export, Family, Sum, counts_volume, is_of
 from pipeline.core.timestamp import epoch_ms
 from pipeline.kit.values import duration_text
 
@@ -161,10 +161,7 @@ class Tally:
 
 def key_of(family: Family, event: MailEvent) -> tuple[str, ...] | None:
     """Return the key under which *event* counts in *family*, or None if it does not."""
-    if event.event_type not in family.event_types:
-        return None
-    customer = event.direction == "outbound" and not event.is_dsn and not event.is_probe
-    if family.mail is Mail.CUSTOMER and not customer:
+    if event.event_type not in family.event_types or not is_of(family.mail, event):
         return None
     key = []
     for name in family.fields:

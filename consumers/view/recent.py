@@ -15,7 +15,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from pipeline.core.errors import RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILY, KEY_SEPARATOR, LOGIN_TYPES, MAIL_TYPES, Mail
+from pipeline.core.families import FAMILY, KEY_SEPARATOR, MAIL_TYPES, Mail, is_of
 from pipeline.core.timestamp import epoch_ms
 
 DETAILED: Final = ("user", "ip", "domain", "destination", "client_ip")
@@ -145,8 +145,9 @@ class Recent:
         except RecordError:
             return
         self._count(event, event_ms, received_ms)
-        customer = is_customer(event)
-        if event.event_type in MAIL_TYPES and not event.late:
+        mail = event.event_type in MAIL_TYPES
+        customer = mail and is_of(Mail.CUSTOMER, event)
+        if mail and not event.late:
             for details, values, of_customers in self._readers:
                 key = _key(values(event)) if customer or not of_customers else None
                 if key is not None:
@@ -210,12 +211,6 @@ class Recent:
         domain = self._domains.get(name)
         if domain is not None and domain.waiting:
             domain.waiting -= 1
-
-
-def is_customer(event: MailEvent) -> bool:
-    """Tell whether *event* is about customer mail: outbound, neither DSN nor probe."""
-    mail = event.event_type not in LOGIN_TYPES and event.event_type != "probe"
-    return mail and event.direction == "outbound" and not event.is_dsn and not event.is_probe
 
 
 def _note(details: Lru[str, Detail], key: str, event: MailEvent, event_ms: int) -> None:

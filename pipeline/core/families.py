@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from pipeline.core.event import MailEvent
 from pipeline.core.pane import HOUR_MS, MINUTE_MS
 
 KEY_SEPARATOR: Final = "\x1f"
@@ -369,3 +370,13 @@ def counts_volume(source: str, event_type: str) -> bool:
     if source in SOURCES_WITHOUT_SENT:
         return event_type in ("delivered", "bounced")
     return event_type == "sent"
+
+
+def is_of(mail: Mail, event: MailEvent) -> bool:
+    """Tell whether one event is of *mail*, its event type apart; batches have ``Columns.scope``."""
+    if mail in {Mail.CUSTOMER, Mail.ACCEPTED}:
+        customer = event.direction == "outbound" and not event.is_dsn and not event.is_probe
+        if mail is Mail.CUSTOMER:
+            return customer
+        return customer and counts_volume(event.source or "", event.event_type or "")
+    return mail is not Mail.ARRIVED or event.outcome in ARRIVED
