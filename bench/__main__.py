@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from bench import drain, figures, gelf, ingest, refold_hour, steady, view
+from bench import drain, figures, gelf, ingest, probe, refold_hour, steady, view
 from bench.figures import Figure
 from pipeline.transport.compression import ZSTD_LEVEL
 from pipeline.transport.options import EngineOptions
@@ -57,6 +57,11 @@ def _gelf(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     yield from gelf.measure(bootstrap, folder, events)
 
 
+def _probe(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    del events
+    yield from probe.measure(bootstrap, folder)
+
+
 def _view(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     del bootstrap, folder, events
     yield from view.measure()
@@ -69,6 +74,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "steady": _steady,
     "ingest": _ingest,
     "gelf": _gelf,
+    "probe": _probe,
     "view": _view,
 }
 
