@@ -112,7 +112,7 @@ HISTOGRAMS: Final = (
     ),
     HistogramFamily(
         "mail_route_roundtrip_seconds",
-        "Time from the end of sending to first sight of probes that arrived in time, in the inbox or in junk.",
+        "Time from the beginning of a round to first sight of its mail, of probes that arrived in time, in the inbox or in junk.",
         ("route", "origin"),
         capped=("route", "origin"),
     ),
