@@ -49,7 +49,13 @@ def test_every_field_of_an_event_is_in_its_column(database: Database) -> None:
         await stored(sink, items([full]))
         await sink.close()
 
-    kinds: dict[str, Any] = {"int": 7, "float": 0.5, "bool": True, "str": "täxt\t\\n\u2028"}
+    kinds: dict[str, Any] = {
+        "dict": {"dns": 1.5},
+        "int": 7,
+        "float": 0.5,
+        "bool": True,
+        "str": "täxt\t\\n\u2028",
+    }
     full = MailEvent(
         **{
             name: next(one for kind, one in kinds.items() if kind in str(hint))

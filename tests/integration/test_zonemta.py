@@ -78,48 +78,6 @@ def site(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         yield MtaSite(st, mta, sink)
 
 
-def test_a_message_that_waits_is_looked_up_without_naming_its_recipients(site: Site) -> None:
-    view = View(site.stand.config, site.stand.folder)
-    try:
-        view.start_and_listen()
-        queue_id = queued(site, "Subject: a secret\r\n\r\nbody of the mail", "tmp@waiting.example")
-        asked = f"{view.url}/api/v1/messages/{queue_id}"
-        with httpx.Client(headers={"X-API-Key": VIEW_KEY}) as client:
-
-            def deferred() -> httpx.Response | None:
-                answer = client.get(asked)
-                assert answer.status_code == 200, answer.text
-                return answer if "deferred" in answer.text else None
-
-            answer = wait_until(deferred, "the message is deferred", within_s=30)
-            unknown = client.get(f"{asked[:-6]}ffffff")
-        assert httpx.get(asked).status_code == 401
-    finally:
-        view.end()
-    told = answer.json()
-    assert (told["queue_id"], told["node"]) == (queue_id, "mta1")
-    assert told["message"]["from"] == SENDER
-    (delivery,) = told["deliveries"]
-    assert delivery["status"] == "DEFERRED"
-    assert delivery["recipient"].endswith("@waiting.example")
-    assert told["message"]["to"] == [delivery["recipient"]]
-    assert "Greylisted" in delivery["deferred"]["response"]
-    for secret in ("tmp@", "a secret", "body of the mail"):
-        assert secret not in answer.text
-    assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown_message")
-
-
-def queued(site: Site, mail: str, recipient: str) -> str:
-    """Send one mail and return its queue id, as the MTA tells it."""
-    with smtplib.SMTP("127.0.0.1", site.mta.submission, timeout=30) as client:
-        client.login("alice", PASSWORD)
-        client.mail(SENDER)
-        client.rcpt(recipient)
-        code, said = client.data(mail)
-        assert code == 250, said
-        return said.decode().split()[-1]
-
-
 def test_a_mail_that_is_delivered(site: Site) -> None:
     site.send(site.mta.submission, "delivered", "ok@delivered.example", user="alice")
     events = site.events(
@@ -302,3 +260,45 @@ def tell_by_gelf(port: int, event: Event) -> None:
     finally:
         log.removeHandler(handler)
         handler.close()
+
+
+def test_a_message_that_waits_is_looked_up_without_naming_its_recipients(site: Site) -> None:
+    view = View(site.stand.config, site.stand.folder)
+    try:
+        view.start_and_listen()
+        queue_id = queued(site, "Subject: a secret\r\n\r\nbody of the mail", "tmp@waiting.example")
+        asked = f"{view.url}/api/v1/messages/{queue_id}"
+        with httpx.Client(headers={"X-API-Key": VIEW_KEY}) as client:
+
+            def deferred() -> httpx.Response | None:
+                answer = client.get(asked)
+                assert answer.status_code == 200, answer.text
+                return answer if "deferred" in answer.text else None
+
+            answer = wait_until(deferred, "the message is deferred", within_s=30)
+            unknown = client.get(f"{asked[:-6]}ffffff")
+        assert httpx.get(asked).status_code == 401
+    finally:
+        view.end()
+    told = answer.json()
+    assert (told["queue_id"], told["node"]) == (queue_id, "mta1")
+    assert told["message"]["from"] == SENDER
+    (delivery,) = told["deliveries"]
+    assert delivery["status"] == "DEFERRED"
+    assert delivery["recipient"].endswith("@waiting.example")
+    assert told["message"]["to"] == [delivery["recipient"]]
+    assert "Greylisted" in delivery["deferred"]["response"]
+    for secret in ("tmp@", "a secret", "body of the mail"):
+        assert secret not in answer.text
+    assert (unknown.status_code, unknown.json()["error"]) == (404, "unknown_message")
+
+
+def queued(site: Site, mail: str, recipient: str) -> str:
+    """Send one mail and return its queue id, as the MTA tells it."""
+    with smtplib.SMTP("127.0.0.1", site.mta.submission, timeout=30) as client:
+        client.login("alice", PASSWORD)
+        client.mail(SENDER)
+        client.rcpt(recipient)
+        code, said = client.data(mail)
+        assert code == 250, said
+        return said.decode().split()[-1]
