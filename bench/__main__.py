@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from bench import drain, figures, gelf, ingest, probe, refold_hour, steady, view
+from bench import drain, figures, gelf, ingest, probe, refold_hour, rollups, steady, view
 from bench.figures import Figure
 from pipeline.transport.compression import ZSTD_LEVEL
 from pipeline.transport.options import EngineOptions
@@ -44,6 +44,11 @@ def _refold_hour(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     yield from refold_hour.measure(bootstrap, folder)
 
 
+def _rollups(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    del events
+    yield from rollups.measure(bootstrap, folder)
+
+
 def _steady(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     del events
     yield from steady.measure(bootstrap, folder)
@@ -71,6 +76,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "drain": _drain,
     "drain-uncompressed": _drain_uncompressed,
     "refold-hour": _refold_hour,
+    "rollups": _rollups,
     "steady": _steady,
     "ingest": _ingest,
     "gelf": _gelf,

@@ -19,8 +19,8 @@ from consumers.subscribe import event_of
 from pipeline.core.errors import ConfigError, RecordError
 from pipeline.core.event import MailEvent
 from pipeline.core.families import FAMILIES, Export, Family, Sum, counts_volume, is_of
+from pipeline.core.pane import window_label
 from pipeline.core.timestamp import epoch_ms
-from pipeline.kit.values import duration_text
 
 OTHER: Final = "_other"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -153,7 +153,7 @@ class Tally:
     def _samples(self, metric: str, labels: str, sums: Mapping[int, int]) -> Iterator[str]:
         plan = self.plan
         for window in plan.windows:
-            head = f'{metric}{{window="{duration_text(window)}",{labels}}}'
+            head = f'{metric}{{window="{window_label(window)}",{labels}}}'
             for at, value in sliding(sums, window, plan.step_ms):
                 if plan.since_ms <= at <= plan.until_ms:
                     yield f"{head} {value} {at / 1000:.3f}\n"

@@ -21,6 +21,7 @@ from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from pipeline.transport.engine import Engine
 from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
+from pipeline.transport.rollups import RollupPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         board,
         stats,
         clock,
+        RollupPlan(board, names.of("rollups"), names, max(pipeline.windows)),
     )
     _add_agents(engine)
     return Pipeline(engine, board, tally, stats)

@@ -11,9 +11,8 @@ from consumers.view.ranking import Ranked, grouped, highest, one_key
 from consumers.view.recent import Detail, Recent
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import FAMILIES, FAMILY, KEY_SEPARATOR, Family, Sum
-from pipeline.core.pane import pane_length, panes_of_window
+from pipeline.core.pane import HOUR_MS, pane_length, panes_of_window, window_label
 from pipeline.fold.board import Board
-from pipeline.kit.values import duration_text
 
 _WHOLE: Final = ("user", "node", "client_ip", "user_auth")
 """The families whose sums over all keys are shown: customer mail, all mail, logins."""
@@ -49,7 +48,7 @@ class Answers:
     @property
     def windows(self) -> dict[str, int]:
         """Return the windows by name."""
-        return {duration_text(window): window for window in self._board.windows_ms}
+        return {window_label(window): window for window in self._board.windows_ms}
 
     def metrics(self) -> dict[str, Any]:
         """Return the sums over all keys, by window, family and event type."""
@@ -140,13 +139,13 @@ class Answers:
             fields = ", ".join(family.labels)
             raise RefusedError(400, "invalid_parameter", f"key: give it once for each of {fields}")
         now_ms = self._board.now_ms
-        window_ms = max(self._board.windows_ms)
+        window_ms = self._window_since(from_ms)
         to_ms = now_ms if to_ms is None else min(to_ms, now_ms)
         step = pane_length(window_ms)
         starts = panes_of_window(now_ms, window_ms)
         first = starts[0] if from_ms is None else from_ms - from_ms % step
         if first < starts[0] or to_ms < starts[0]:
-            length = duration_text(window_ms)
+            length = window_label(window_ms)
             raise RefusedError(
                 404,
                 "not_in_memory",
@@ -167,6 +166,20 @@ class Answers:
             times=[start // 1000 for start in times],
             events={name: column for name, column in columns.items() if any(column)},
         )
+
+    def _window_since(self, from_ms: int | None) -> int:
+        """Return a window that holds *from_ms*, if any does: up to an hour its panes are short."""
+        windows = self._board.windows_ms
+        first = max((window for window in windows if window <= HOUR_MS), default=windows[0])
+        if from_ms is None:
+            return first
+        now_ms = self._board.now_ms
+        holding = (
+            window
+            for window in windows
+            if window >= first and panes_of_window(now_ms, window)[0] <= from_ms
+        )
+        return min(holding, default=windows[-1])
 
     def destination(self, name: str) -> dict[str, Any]:
         """Return how delivery to a recipient domain goes.

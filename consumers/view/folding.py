@@ -1,6 +1,7 @@
 """Folding all partitions of the deltas, as a worker folds its own: the view's windows.
 
-Nothing is committed: where a reader begins follows from the longest window alone.
+Nothing is committed: where a reader begins follows from the frames of closed panes, and from the longest
+window where there are none.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from consumers.view.frames import Frames
 from pipeline.core.errors import InvariantError, TransientError
-from pipeline.core.pane import FUTURE_AFTER_MS, HOUR_MS, MINUTE_MS
+from pipeline.core.pane import FUTURE_AFTER_MS, MINUTE_MS
+from pipeline.core.rollup import Cut, deltas_since
 from pipeline.fold.board import Board
 from pipeline.kit.clients import partitions_of, stop_consumer
 from pipeline.kit.clock import Clock
@@ -38,28 +41,27 @@ CHUNK_BYTES: Final = 1 << 20
 _AGAIN: Final = Backoff(base_s=0.2, cap_s=5.0, deadline_s=None)
 
 
-def windows_of(configured: Iterable[int]) -> tuple[int, ...]:
-    """Return the windows that the view shows: those that the deltas alone can fill."""
-    return tuple(window for window in configured if window <= HOUR_MS) or (HOUR_MS,)
-
-
 class Folding:
     """A part of the view's process: keeps a board up to date."""
 
     name = "folding"
 
-    def __init__(self, client: Mapping[str, Any], topic: str, board: Board, clock: Clock) -> None:
+    def __init__(
+        self, client: Mapping[str, Any], topic: str, frames: Frames, board: Board, clock: Clock
+    ) -> None:
         """Fold *topic* into *board*.
 
         Args:
             client: ``bootstrap_servers``, security: arguments of every aiokafka client.
             topic: The full name of the deltas.
+            frames: What is read before them.
             board: Has no partition open.
             clock: The machine's.
         """
         heed_closed_connections()
         self._client = client
         self._topic = topic
+        self._closed = frames
         self._board = board
         self._clock = clock
         self._random = random.Random()  # noqa: S311  jitter needs no secrecy
@@ -120,11 +122,16 @@ class Folding:
     async def _connected(self) -> AsyncIterator[AIOKafkaConsumer]:
         client = {**self._client, "request_timeout_ms": REQUEST_TIMEOUT_MS}
         await check_broker(client, client["bootstrap_servers"])
+        async with self._consumer("none") as consumer:
+            yield consumer
+
+    @asynccontextmanager
+    async def _consumer(self, reset: str) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
-            **client,
+            **{**self._client, "request_timeout_ms": REQUEST_TIMEOUT_MS},
             isolation_level="read_committed",
             enable_auto_commit=False,
-            auto_offset_reset="none",
+            auto_offset_reset=reset,
             metadata_max_age_ms=30_000,
         )
         try:
@@ -156,21 +163,38 @@ class Folding:
             await self._note(consumer, tps)
 
     async def _open(self, consumer: AIOKafkaConsumer, tps: Collection[TopicPartition]) -> None:
-        """Begin these partitions anew, where the longest window begins."""
+        """Begin these partitions anew: with their closed panes, and the deltas that no frame has."""
         if not tps:
             return
         # The end first: records written between the two questions must not be skipped.
         ends = await consumer.end_offsets(list(tps))
-        since_ms = self._clock.now_ms() - self.horizon_ms
-        starts = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
+        beginnings = await consumer.beginning_offsets(list(tps))
         for tp in tps:
-            start = starts.get(tp)
+            self._next.pop(tp.partition, None)  # until it is placed, a failure begins it anew
+        cuts = await self._restored([tp.partition for tp in tps])
+        starts = await consumer.offsets_for_times({tp: self._since_ms(tp, cuts) for tp in tps})
+        for tp in tps:
+            start, cut = starts.get(tp), cuts.get(tp.partition)
             offset = ends[tp] if start is None else min(start.offset, ends[tp])
+            goal = ends[tp]
+            if cut is not None:
+                offset = max(beginnings[tp], min(offset, cut.deltas_end))
+                goal = max(goal, cut.deltas_end)
             consumer.seek(tp, offset)
             self._next[tp.partition] = offset
-            self._goals[tp.partition] = ends[tp]
+            self._goals[tp.partition] = goal
             self.stopped.pop(tp.partition, None)
-            self._board.open(tp.partition)
+
+    async def _restored(self, numbers: Sequence[int]) -> dict[int, Cut]:
+        # Frames that retention takes meanwhile are older than every window.
+        async with self._consumer("earliest") as consumer:
+            return await self._closed.restore(consumer, numbers)
+
+    def _since_ms(self, tp: TopicPartition, cuts: Mapping[int, Cut]) -> int:
+        """Return the record time from which deltas are read."""
+        now_ms = self._clock.now_ms()
+        since_ms, cut = now_ms - self.horizon_ms, cuts.get(tp.partition)
+        return since_ms if cut is None else max(since_ms, deltas_since(cut, now_ms, SLACK_MS))
 
     async def _fold(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, records: Sequence[Any]

@@ -166,7 +166,7 @@ def routes(windows: Sequence[str]) -> tuple[Route, ...]:
                     pattern=_TEXT,
                     repeated=True,
                 ),
-                Parameter("from", f"First moment, {moment}; absent: the oldest.", pattern=_TIME),
+                Parameter("from", f"First moment, {moment}; absent: an hour ago.", pattern=_TIME),
                 Parameter("to", f"Last moment, {moment}; absent: now.", pattern=_TIME),
             ),
             statuses=(404,),

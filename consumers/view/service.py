@@ -18,7 +18,8 @@ from consumers.subscribe import event_of
 from consumers.view.alerts import TOPIC as ALERTS
 from consumers.view.alerts import Alerts
 from consumers.view.answers import Answers
-from consumers.view.folding import Folding, windows_of
+from consumers.view.folding import Folding
+from consumers.view.frames import Frames
 from consumers.view.http import ViewHttp
 from consumers.view.live import LiveEvents
 from consumers.view.messages import Messages, Rules
@@ -26,7 +27,7 @@ from consumers.view.nodes import Nodes
 from consumers.view.recent import Recent
 from pipeline.core.errors import ConfigError, TransientError
 from pipeline.core.pane import HOUR_MS, MINUTE_MS
-from pipeline.fold.board import Board
+from pipeline.fold.board import Board, schema_of
 from pipeline.kit import listen, service
 from pipeline.kit.clock import Clock
 from pipeline.kit.kafka import client_options
@@ -140,8 +141,10 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) 
         raise ConfigError(["view: expected this section, as the view is to run"])
     client = client_options(settings.kafka, bootstrap)
     names = settings.topics.names
-    board = Board(windows_of(settings.pipeline.windows))
-    folding = Folding(client, names.of("deltas"), board, clock)
+    board = Board(settings.pipeline.windows)
+    schema = schema_of(settings.pipeline.windows, settings.pipeline.families)
+    frames = Frames(names.of("rollups"), schema, board, clock)
+    folding = Folding(client, names.of("deltas"), frames, board, clock)
     recent, nodes, alerts = Recent(), Nodes(), Alerts()
     messages = Messages(settings.zonemta.nodes if settings.zonemta else (), rules)
     live = LiveEvents(recent, clock)

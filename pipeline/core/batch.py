@@ -6,9 +6,11 @@ in these types, so that neither imports the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from pipeline.core.rollup import Cut
 
 
 class TopicPartition(NamedTuple):
@@ -118,6 +120,38 @@ class FoldStep(Protocol):
 
     def close(self, partition: int) -> None:
         """Drop the partition's panes."""
+
+
+class RollupStep(FoldStep, Protocol):
+    """Phase 2 with roll-ups: recovers from them, and makes them."""
+
+    @property
+    def schema(self) -> str:
+        """What roll-up frames of this step hold; frames of another schema are of no use to it."""
+
+    def restore(self, partition: int, frames: Sequence[bytes], now_ms: int) -> None:
+        """Add roll-up frames; all of them before :meth:`follow` and the first delta frame."""
+
+    def follow(self, partition: int, cut: Cut) -> None:
+        """Count a delta record from now on only where no frame up to *cut* has its rows."""
+
+    def closing(
+        self, partition: int, now_ms: int, *, caught_up: bool, late: bool
+    ) -> Mapping[int, int] | None:
+        """Return ``closed_until`` of a roll-up that is due, or None.
+
+        Args:
+            partition: An open partition.
+            now_ms: The wall clock.
+            caught_up: Whether nothing of the log waits to be folded.
+            late: Whether late rows may be written now; until then they hold back the roll-up.
+        """
+
+    def rollup(self, partition: int, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+        """Return the frames of a roll-up, each with its pane length; nothing changes."""
+
+    def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
+        """The frames were committed, and nothing was folded since; tell whether late rows were in."""
 
 
 def header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:

@@ -58,3 +58,11 @@ def panes_of_window(now_ms: int, window_ms: int) -> range:
     length = pane_length(window_ms)
     newest = pane_of(now_ms, length)
     return range(newest - window_ms + length, newest + 1, length)
+
+
+def window_label(window_ms: int) -> str:
+    """Return the value of the label ``window``: ``90s``, ``5m``, ``24h``; a day stays in hours."""
+    for unit, length in (("h", HOUR_MS), ("m", MINUTE_MS)):
+        if window_ms % length == 0:
+            return f"{window_ms // length}{unit}"
+    return f"{window_ms // 1000}s"

@@ -51,6 +51,12 @@ TOPICS: Final = (
         "none; partition by family key",
         2 * DAY_MS,
     ),
+    Topic(
+        "rollups",
+        "frames of closed panes of 1 and 5 minutes (internal)",
+        "none; partition of the deltas",
+        2 * DAY_MS,
+    ),
     Topic("seen", "seen event ids per batch (internal)", "none; partition of the source", None),
     Topic(
         "dead", "records that could not be used, with the reason", "as the raw record", 7 * DAY_MS

@@ -142,7 +142,7 @@ PIPELINE: Final = (
 PIPELINE_METRIC: Final = {metric.name: metric for metric in PIPELINE}
 
 _WINDOWS_TEXT: Final = (
-    "Sliding-window gauges. `window` is one of `pipeline.windows` (1m, 5m, 1h). A series shows 0 "
+    "Sliding-window gauges. `window` is one of `pipeline.windows` (1m, 5m, 1h, 24h). A series shows 0 "
     "for one scrape after its window empties, then goes. The most active `pipeline.top_keys` keys "
     "of a family keep their name; the rest are summed under `_other`, so that a family's sum is "
     "always the whole. A key lives on one worker: `sum` over workers is the whole, `topk` over "
@@ -195,14 +195,6 @@ def tally_metrics() -> Iterator[Metric]:
         yield Metric(counter.name, "counter", counter.labels, counter.help)
     for histogram in HISTOGRAMS:
         yield Metric(histogram.name, "histogram", histogram.labels, histogram.help)
-
-
-def window_label(window_ms: int) -> str:
-    """Return the value of the label ``window``: ``90s``, ``5m``, ``24h``; a day stays in hours."""
-    for unit, length in (("h", 3_600_000), ("m", 60_000)):
-        if window_ms % length == 0:
-            return f"{window_ms // length}{unit}"
-    return f"{window_ms // 1000}s"
 
 
 def documentation() -> str:

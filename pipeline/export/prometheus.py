@@ -18,8 +18,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from pipeline.core.engine_stats import Distribution, EngineStats
+from pipeline.core.pane import window_label
 from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS, Tally
-from pipeline.export.catalogue import PIPELINE_METRIC, window_label
+from pipeline.export.catalogue import PIPELINE_METRIC
 from pipeline.export.freshness import Freshness
 
 _Labelled = Iterable[tuple[Sequence[str], float]]

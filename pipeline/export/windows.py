@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import DISTINCT_LIMIT, KEY_SEPARATOR, Export, Family
+from pipeline.core.pane import window_label
 from pipeline.core.tally import OTHER
-from pipeline.export.catalogue import metrics_of, window_label
+from pipeline.export.catalogue import metrics_of
 from pipeline.export.topkeys import Choice, TopKeys
 from pipeline.fold.distincts import distinct_windows
 from pipeline.fold.share import Share

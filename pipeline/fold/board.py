@@ -9,10 +9,11 @@ Pure: reads no clock, does no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from pipeline.core.batch import Record
@@ -20,16 +21,33 @@ from pipeline.core.delta import decode_frame
 from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import DISTINCT_LIMIT, FAMILIES, KEY_SEPARATOR, Family, Sum
-from pipeline.fold.distincts import Seen
+from pipeline.core.rollup import Cut
+from pipeline.fold.rolling import Rolling
 from pipeline.fold.share import FamilyFold, History, Share
 from pipeline.fold.slots import Groups
 from pipeline.fold.windows import tiers
+
+
+def schema_of(windows_ms: Sequence[int], families: Sequence[Family]) -> str:
+    """Return a fingerprint of what the roll-up frames of a board of these depend on."""
+    table = [
+        (
+            family.name,
+            family.fields,
+            [*family.sums],
+            [(one.name, one.field) for one in family.distincts],
+            family.last_event is not None,
+        )
+        for family in families
+    ]
+    return xxhash.xxh3_64_hexdigest(repr((sorted(table), sorted(windows_ms))).encode())
 
 
 @dataclass(slots=True)
 class _Partition:
     epoch: int
     families: dict[str, FamilyFold]
+    rolling: Rolling
     complete: bool = False
     watermark_ms: int = 0
 
@@ -44,7 +62,7 @@ class Totals:
 
 
 class Board:
-    """Phase 2: implements ``core.batch.FoldStep``, and is read by the exporter."""
+    """Phase 2: implements ``core.batch.RollupStep``, and is read by the exporter."""
 
     def __init__(self, windows_ms: Sequence[int], families: Sequence[Family] = FAMILIES) -> None:
         """Show these windows of these families.
@@ -73,13 +91,11 @@ class Board:
     def open(self, partition: int) -> None:
         """Begin a partition with empty panes; it re-folds and is not shown."""
         self._epoch += 1
-        self._partitions[partition] = _Partition(
-            self._epoch,
-            {
-                family.name: FamilyFold(family, self.windows_ms, self._groups[family.name])
-                for family in self.families
-            },
-        )
+        families = {
+            family.name: FamilyFold(family, self.windows_ms, self._groups[family.name])
+            for family in self.families
+        }
+        self._partitions[partition] = _Partition(self._epoch, families, Rolling(families))
 
     def fold(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
         """Add the frames to the partition's panes.
@@ -105,7 +121,51 @@ class Board:
         Raises:
             InvariantError: The partition is not open.
         """
-        self._held(partition).complete = True
+        held = self._held(partition)
+        held.rolling.pass_cut(self._now_ms)
+        held.complete = True
+
+    # -- roll-ups
+
+    @property
+    def schema(self) -> str:
+        """Return a fingerprint of what frames depend on: the families and the windows."""
+        return schema_of(self.windows_ms, self.families)
+
+    def restore(self, partition: int, frames: Sequence[bytes], now_ms: int) -> None:
+        """Add roll-up frames to an open partition, before any delta frame.
+
+        Raises:
+            FrameVersionError: A frame is newer than this program.
+            InvariantError: The partition is not open, or a value is no frame.
+        """
+        self.advance(now_ms)
+        held = self._held(partition)
+        try:
+            held.rolling.restore(frames, self._now_ms)
+        except InvariantError:
+            self.close(partition)
+            raise
+
+    def follow(self, partition: int, cut: Cut) -> None:
+        """Go on with delta frames after the roll-ups of *cut* were restored."""
+        self._held(partition).rolling.follow(cut, self._now_ms)
+
+    def closing(
+        self, partition: int, now_ms: int, *, caught_up: bool, late: bool
+    ) -> Mapping[int, int] | None:
+        """Return ``closed_until`` of a roll-up that is due; see ``core.batch.RollupStep``."""
+        self.advance(now_ms)
+        held = self._held(partition)
+        return held.rolling.closing(self._now_ms, caught_up=caught_up, late=late)
+
+    def rollup(self, partition: int, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+        """Return the frames of a roll-up, each with its pane length."""
+        return self._held(partition).rolling.frames(until)
+
+    def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
+        """Take over what was committed; return whether late rows were in it."""
+        return self._held(partition).rolling.rolled_up(until)
 
     def close(self, partition: int) -> None:
         """Drop the partition's panes, if it is open."""
@@ -128,18 +188,6 @@ class Board:
         held = self._partitions.get(partition)
         if held is not None:
             held.families[family].settle(self._now_ms)
-
-    def seen(self, family: str, partition: int, start_ms: int, end_ms: int) -> Mapping[str, Seen]:
-        """Return the distinct values of an open partition last seen in ``[start_ms, end_ms)``.
-
-        See :meth:`pipeline.fold.share.FamilyFold.seen`.
-
-        Raises:
-            InvariantError: The partition is not open.
-        """
-        fold = self._held(partition).families[family]
-        fold.settle(self._now_ms)
-        return fold.seen(start_ms, end_ms)
 
     def shares(self, family: str, without: Collection[int] = ()) -> list[Share]:
         """Return what each complete partition, but those *without*, holds of a family."""
@@ -210,6 +258,8 @@ class Board:
         families = held.families
         for record in records:
             frame = decode_frame(record.value or b"")
+            held.rolling.reach(record.offset, self._now_ms)
+            held.rolling.hear(frame, record.timestamp or frame.watermark_ms)
             held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
             for rows in frame.families:
                 family = families.get(rows.family)

@@ -7,26 +7,17 @@ clock wait apart: a pair that is seen now and in a later pane is in the windows 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.families import DISTINCT_WINDOWS_MS
 from pipeline.core.pane import BASE_PANE_MS, pane_length
-from pipeline.fold.pairs import Pairs, joined, pairs_of, unified
+from pipeline.fold.pairs import Columns, Pairs, joined, pairs_of, unified
 
 _TRIM_PANES: Final = 30
 """How often what is too old is given up where nothing arrives."""
-
-
-class Seen(NamedTuple):
-    """Distinct values by key, as columns that a :class:`~pipeline.core.delta.DistinctRows` is made of."""
-
-    keys: list[str]
-    """The distinct joined keys."""
-    key_index: NDArray[np.int64]
-    value: NDArray[np.uint64]
 
 
 def distinct_windows(windows_ms: Sequence[int]) -> tuple[int, ...]:
@@ -95,19 +86,22 @@ class DistinctFold:
         shown = columns.key[columns.last > self._before(window_ms)]
         return np.bincount(shown, minlength=keys)
 
-    def seen(self, names: Sequence[str], start_ms: int, end_ms: int) -> Seen:
+    @property
+    def closed_length_ms(self) -> int | None:
+        """Return the length of the closed panes that must tell what :meth:`seen` says, if any must.
+
+        Given back at the start of its pane, a pair is in the windows that are made of such panes.
+        Those of finer ones are made of what arrived in the last minutes, which is read again.
+        """
+        return max(map(pane_length, self.windows_ms), default=None)
+
+    def seen(self, start_ms: int, end_ms: int) -> Columns:
         """Return the pairs last seen in ``[start_ms, end_ms)``, both edges of base panes.
 
         With the rows of later panes they are all that the windows need of these panes: a pair that
         was seen again later is among those rows.
         """
-        columns = self._pairs.columns()
-        inside = (columns.last >= start_ms // BASE_PANE_MS) & (
-            columns.last < end_ms // BASE_PANE_MS
-        )
-        columns = columns.only(inside)
-        numbers, key_index = np.unique(columns.key, return_inverse=True)
-        return Seen([names[number] for number in numbers.tolist()], key_index, columns.value())
+        return self._pairs.between(start_ms // BASE_PANE_MS, end_ms // BASE_PANE_MS)
 
     def _before(self, window_ms: int) -> int:
         """Return the last base pane before the window."""

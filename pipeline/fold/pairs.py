@@ -67,6 +67,11 @@ class Pairs:
         """Return all pairs, each once."""
         return joined([self._old, self._young])
 
+    def between(self, start: int, end: int) -> Columns:
+        """Return the pairs whose last pane is in ``[start, end)``."""
+        runs = self._old, self._young
+        return joined([run.only((run.last >= start) & (run.last < end)) for run in runs])
+
     def add(self, rows: Columns, oldest: int) -> None:
         """Take rows in any order; pairs last seen at *oldest* or before may be given up."""
         rows = unified(rows)

@@ -70,6 +70,11 @@ class Pane:
         """Return the distinct slots of the pane."""
         return np.unique(np.concatenate([slots for slots, _ in self._chunks]))
 
+    def content(self, size: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the distinct slots and their sums; *size* is above every slot of the pane."""
+        self.merge(size)
+        return self._chunks[0]
+
     def merge(self, size: int) -> None:
         """Add up the rows of equal slot; *size* is above every slot of the pane."""
         if len(self._chunks) > 1 or self._loose > 0:

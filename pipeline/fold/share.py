@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.delta import FamilyRows
+from pipeline.core.delta import DistinctRows, FamilyRows
 from pipeline.core.families import Family
+from pipeline.core.pane import BASE_PANE_MS
 from pipeline.fold.columns import Pending, Rows, longer
-from pipeline.fold.distincts import DistinctFold, Seen, distinct_windows
+from pipeline.fold.distincts import DistinctFold, distinct_windows
+from pipeline.fold.pairs import Columns
 from pipeline.fold.slots import Groups, Slots
-from pipeline.fold.windows import tiers
+from pipeline.fold.windows import Tier, tiers
 
 SETTLE_ROWS: Final = 8192
 """Rows gathered before they are folded unasked: enough for numpy, 5 ms of work."""
-
+FRAME_ROWS: Final = 5_000
+"""Rows of one family in one roll-up frame: with long keys still below what a topic takes."""
+FRAME_VALUES: Final = 50_000
+"""Values of one distinct count in one frame; more are told with rows that add nothing."""
 
 History: TypeAlias = dict[int, NDArray[np.int64]]
 """Sums by event type number, by the start of a pane in ms."""
@@ -71,6 +76,7 @@ class FamilyFold:
 
     def __init__(self, family: Family, windows_ms: Sequence[int], groups: Groups) -> None:
         """Show *family* over these windows; *groups* is shared by its partitions."""
+        self._name, self._sums = family.name, family.sums
         self._slots = Slots(groups)
         self._tiers = tiers(windows_ms, len(family.sums))
         self._pending = Pending(
@@ -110,14 +116,82 @@ class FamilyFold:
         if len(self._pending):
             self._fold(self._pending.take())
 
-    def seen(self, start_ms: int, end_ms: int) -> dict[str, Seen]:
-        """Return the distinct values last seen in ``[start_ms, end_ms)`` by distinct count.
+    @property
+    def tiers(self) -> Sequence[Tier]:
+        """Return the tiers, finest first."""
+        return self._tiers
 
-        For what outlives a closed pane: handed back as the ``distincts`` of the rows of that pane
-        (at its start), together with all later rows, they make the same windows again.  Settle first.
+    def rows_of(self, length_ms: int, index: int, *, late: bool) -> Iterator[FamilyRows]:
+        """Return the rows of one pane as frames hold them, or of what came late to it.
+
+        Of distinct counts the pairs last seen in the pane go with the rows of their keys: with late
+        rows those of their keys again, which changes nothing.
         """
-        names = self._slots.names
-        return {name: held.seen(names, start_ms, end_ms) for name, held in self._distincts.items()}
+        tier = next(tier for tier in self._tiers if tier.length_ms == length_ms)
+        pane = tier.pane(index, late=late)
+        if pane is None:
+            return
+        slots, sums = pane.content(self._slots.size)
+        seen = self._seen(length_ms, index, slots)
+        for part, start in enumerate(range(0, len(slots), FRAME_ROWS)):
+            if tier.pane(index, late=late) is not pane:  # it left the windows meanwhile
+                return
+            inside = slice(start, start + FRAME_ROWS)
+            values = {name: parts[part] for name, parts in seen.items()}
+            base_pane = index * (length_ms // BASE_PANE_MS)
+            yield from self._rows(slots[inside], sums[:, inside], base_pane, values)
+
+    def _seen(
+        self, length_ms: int, index: int, slots: NDArray[np.int32]
+    ) -> dict[str, list[Columns]]:
+        """Return by distinct count what was last seen in a pane, for each part of its slots."""
+        told = {
+            name: held.seen(index * length_ms, (index + 1) * length_ms)
+            for name, held in self._distincts.items()
+            if held.closed_length_ms == length_ms
+        }
+        if not told:
+            return {}
+        parts = -(-len(slots) // FRAME_ROWS)
+        # Each key's first part: of equal indices the last assignment stays.
+        part_of = np.full(len(self._slots.names), -1)
+        part_of[self._slots.key[slots[::-1]]] = np.arange(len(slots))[::-1] // FRAME_ROWS
+        found: dict[str, list[Columns]] = {}
+        for name, pairs in told.items():
+            place = part_of[pairs.key]
+            order = np.argsort(place, kind="stable")
+            edges = np.searchsorted(place[order], np.arange(parts + 1)).tolist()
+            found[name] = [pairs.at(order[edges[part] : edges[part + 1]]) for part in range(parts)]
+        return found
+
+    def _rows(
+        self,
+        slots: NDArray[np.int32],
+        sums: NDArray[np.int64],
+        base_pane: int,
+        values: Mapping[str, Columns],
+    ) -> Iterator[FamilyRows]:
+        numbers, key_index = np.unique(self._slots.key[slots], return_inverse=True)
+        keys = [self._slots.names[number] for number in numbers.tolist()]
+        most = max((len(pairs.key) for pairs in values.values()), default=0)
+        for start in range(0, max(most, 1), FRAME_VALUES):
+            rows = FamilyRows.of(
+                self._name,
+                keys,
+                key_index,
+                self._slots.event_type[slots],
+                np.full(len(slots), base_pane),
+                dict(zip(self._sums, sums if start == 0 else np.zeros_like(sums), strict=True)),
+                self._last[slots] if self._with_last else None,
+            )
+            for name, pairs in values.items():
+                some = pairs.at(np.arange(start, min(start + FRAME_VALUES, len(pairs.key))))
+                rows.distincts[name] = DistinctRows.of(
+                    np.searchsorted(numbers, some.key),
+                    np.full(len(some.key), base_pane),
+                    some.value(),
+                )
+            yield rows
 
     def share(self, partition: int, epoch: int) -> Share:
         """Return the present columns."""

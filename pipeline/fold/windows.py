@@ -26,12 +26,17 @@ class Tier:
     def __init__(self, length_ms: int, windows_ms: Sequence[int], sums: int) -> None:
         """Take the pane length, the windows made of it and the number of sums."""
         self.windows_ms = tuple(windows_ms)
-        self._length_ms = length_ms
+        self.length_ms = length_ms
         self._base_panes = length_ms // BASE_PANE_MS
         self._spans = tuple(window // length_ms for window in windows_ms)
         self._longest = max(self._spans)
         self._newest = 0
         self._panes: dict[int, Pane] = {}
+        self.floor = 0
+        """Rows of earlier panes are left out: they are counted from elsewhere."""
+        self.closed: int | None = None
+        """What is added to earlier panes is late: it is also gathered in :attr:`late`."""
+        self.late: dict[int, Pane] = {}
         self.running: NDArray[np.int64] = np.zeros((len(self._spans), sums, 0), np.int64)
         """Sums by window, sum and slot."""
 
@@ -56,7 +61,7 @@ class Tier:
         """
         if len(index) == 0:
             return
-        oldest = self._newest - self._longest
+        oldest = max(self._newest - self._longest, self.floor - 1)
         if index.min() <= oldest:
             held = index > oldest
             index, slots, sums = index[held], slots[held], sums[:, held]
@@ -66,11 +71,27 @@ class Tier:
             places = slots if everything else slots[shown]
             for column, values in zip(running, sums, strict=True):
                 np.add.at(column, places, values if everything else values[shown])
-        self._keep(index, slots, sums, size)
+        self._keep(self._panes, index, slots, sums, size)
+        if self.closed is not None:
+            late = index < self.closed
+            if late.any():
+                self._keep(self.late, index[late], slots[late], sums[:, late], size)
+
+    def pane(self, index: int, *, late: bool) -> Pane | None:
+        """Return what one pane holds, all of it or what came late, if anything."""
+        return (self.late if late else self._panes).get(index)
+
+    def between(self, start: int, end: int) -> list[int]:
+        """Return the panes that hold something and lie in ``[start, end)``, oldest first."""
+        return sorted(index for index in self._panes if start <= index < end)
+
+    def oldest(self, start: int) -> int | None:
+        """Return the first pane from *start* on that holds something."""
+        return min((index for index in self._panes if index >= start), default=None)
 
     def advance(self, now_ms: int, size: int) -> list[tuple[int, Pane]]:
         """Move the windows to *now_ms*; return the panes that no window can show any more."""
-        before, self._newest = self._newest, now_ms // self._length_ms
+        before, self._newest = self._newest, now_ms // self.length_ms
         if self._newest == before:
             return []
         for index, pane in self._panes.items():
@@ -84,6 +105,8 @@ class Tier:
             if before <= index < self._newest:
                 pane.merge(size)
         gone = sorted(index for index in self._panes if index <= self._newest - self._longest)
+        for index in gone:
+            self.late.pop(index, None)  # its slots die with it, and no window can show it
         return [(index, self._panes.pop(index)) for index in gone]
 
     def history(
@@ -91,19 +114,24 @@ class Tier:
     ) -> dict[int, NDArray[np.int64]]:
         """Return the sums by event type of each pane held, by its start; see :meth:`Pane.counted`."""
         return {
-            index * self._length_ms: pane.counted(row, types, wanted)
+            index * self.length_ms: pane.counted(row, types, wanted)
             for index, pane in self._panes.items()
             if index <= self._newest
         }
 
+    @staticmethod
     def _keep(
-        self, index: NDArray[np.int64], slots: NDArray[np.int32], sums: NDArray[np.int64], size: int
+        panes: dict[int, Pane],
+        index: NDArray[np.int64],
+        slots: NDArray[np.int32],
+        sums: NDArray[np.int64],
+        size: int,
     ) -> None:
         if len(index) == 0:
             return
         first = int(index.min())
         if first == index.max():
-            self._pane(first).append(slots, sums, size)
+            panes.setdefault(first, Pane()).append(slots, sums, size)
             return
         # A radix sort: 5 ns a row instead of 90.  Panes 65,536 apart may come in turns: each
         # stretch is still of one pane.
@@ -112,15 +140,9 @@ class Tier:
         edges = np.flatnonzero(np.diff(index)) + 1
         starts = [0, *edges.tolist()]
         for start, end in zip(starts, [*starts[1:], len(index)], strict=True):
-            pane = self._pane(int(index[start]))
+            pane = panes.setdefault(int(index[start]), Pane())
             # Copies: a slice would keep the columns of all panes alive with the last one.
             pane.append(slots[start:end].copy(), sums[:, start:end].copy(), size)
-
-    def _pane(self, index: int) -> Pane:
-        pane = self._panes.get(index)
-        if pane is None:
-            pane = self._panes[index] = Pane()
-        return pane
 
 
 def tiers(windows_ms: Sequence[int], sums: int) -> list[Tier]:

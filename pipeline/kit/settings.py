@@ -218,7 +218,7 @@ class PipelineSettings(Section):
     """Enriching, counting and windows."""
 
     windows: Annotated[Items[Window], AfterValidator(_windows)] = Field(
-        default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS),
+        default=(MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, DAY_MS),
         description=f"Sliding windows shown; each {_WINDOW}.",
     )
     commit_interval: Annotated[Duration, AfterValidator(between(10, 5 * SECOND_MS))] = Field(

@@ -190,11 +190,12 @@ def _cpanel(settings: Settings) -> Iterator[Conflict]:
 def _retention(settings: Settings) -> Iterator[Conflict]:
     longest = max(settings.pipeline.windows) + HOUR_MS
     seen = settings.pipeline.dedupe_horizon + HOUR_MS
-    if settings.retention_ms(TOPIC["deltas"]) < longest:
-        yield Conflict(
-            ("topics.retention.deltas", "pipeline.windows"),
-            f"expected {duration_text(longest)} or more: the longest window + 1h",
-        )
+    for topic in "deltas", "rollups":
+        if settings.retention_ms(TOPIC[topic]) < longest:
+            yield Conflict(
+                (f"topics.retention.{topic}", "pipeline.windows"),
+                f"expected {duration_text(longest)} or more: the longest window + 1h",
+            )
     if settings.retention_ms(TOPIC["seen"]) < seen:
         yield Conflict(
             ("topics.retention.seen", "pipeline.dedupe_horizon"),

@@ -32,6 +32,7 @@ from pipeline.transport.fold_lane import FoldLane
 from pipeline.transport.lane import Lane, Surroundings
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.reader import ReaderThread
+from pipeline.transport.rollups import RollupPlan
 from pipeline.transport.source_lane import SourceLane
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,12 @@ class Engine:
         fold: FoldStep,
         stats: EngineStats,
         clock: Clock,
+        rollups: RollupPlan | None = None,
     ) -> None:
-        """Set up; nothing is opened.  Topics are full names.  Call it in the event loop."""
+        """Set up; nothing is opened.  Topics are full names.  Call it in the event loop.
+
+        With *rollups*, the fold's closed panes are rolled up and recovered from there.
+        """
         self.options = options
         self.stats = stats
         self._names = names
@@ -66,6 +71,7 @@ class Engine:
         self._seen_topic = seen_topic
         self._source = source
         self._fold = fold
+        self._rollups = rollups
         self._clock = clock
         self._shared = Surroundings(options, stats, clock)
         self._lanes: dict[TopicPartition, Lane] = {}
@@ -173,7 +179,7 @@ class Engine:
 
     def _new_lane(self, tp: TopicPartition) -> Lane:
         if tp.topic == self._fold_topic:
-            return FoldLane(tp, self._shared, self._fold)
+            return FoldLane(tp, self._shared, self._fold, self._rollups)
         return SourceLane(tp, self._shared, self._names, self._source, self._seen_topic)
 
     async def _suspend_all(self) -> None:

@@ -1,4 +1,7 @@
-"""A lane of ``mail.deltas``: the log is the state, so opening it means to read it again."""
+"""A lane of ``mail.deltas``: the log is the state, so opening it means to read it again.
+
+With roll-ups only its tail: frames of closed panes stand for the rest (:mod:`.rollups`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from aiokafka.errors import KafkaConnectionError
+
 from pipeline.core.batch import FoldStep, Record, TopicPartition
+from pipeline.core.rollup import LATE_EVERY_MS, Cut, deltas_since
+from pipeline.kit.transactions import CLIENT_FAILURES, Committed
 from pipeline.transport.batch import RecordBatch
 from pipeline.transport.errors import own_code
 from pipeline.transport.lane import Lane, Surroundings
+from pipeline.transport.options import FOLD_MARGIN_MS
+from pipeline.transport.reader import Bounds
+from pipeline.transport.rollups import RollupPlan, Rollups
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +33,23 @@ class FoldLane(Lane):
 
     paced = False
 
-    def __init__(self, tp: TopicPartition, shared: Surroundings, step: FoldStep) -> None:
-        """Begin without state."""
+    def __init__(
+        self,
+        tp: TopicPartition,
+        shared: Surroundings,
+        step: FoldStep,
+        plan: RollupPlan | None = None,
+    ) -> None:
+        """Begin without state; with a *plan*, closed panes are rolled up."""
         super().__init__(tp, shared)
         self._step = step
+        self._plan = plan
+        self._rollups = None if plan is None else Rollups(tp, plan, shared.options)
+        self._base: Committed | None = None
+        """What is committed, as far as :attr:`_whole` state knows."""
+        self._keep = False
+        """Whether the state outlives the next failure: it was not reading that failed."""
+        self._late_at_ms = 0
         self._held = False
         """Whether the step has state of this partition."""
         self._whole = False
@@ -34,23 +57,80 @@ class FoldLane(Lane):
         self._goal = 0
         self._since = 0.0
 
-    async def _open(self) -> None:
-        if self._whole:
+    def watch(self, now: float) -> None:
+        """Also look whether a roll-up is due, and open again after a lost connection.
+
+        A commit that was answered may lack its markers then: see :class:`SourceLane`.
+        """
+        super().watch(now)
+        if self._tap is None or self._rollups is None:
             return
-        partition, shared = self.tp.partition, self.shared
-        self.drop()
-        self._since = shared.clock.monotonic()
-        async with asyncio.timeout(shared.options.open_limit_s):
-            # The end first: records written between the two questions must not be skipped.
-            end = (await self.reader.bounds(self.tp)).last_stable
-            since_ms = shared.clock.now_ms() - shared.options.fold_horizon_ms
-            start = await self.reader.offset_at(self.tp, since_ms)
-        with own_code():
-            self._step.open(partition)
-        self._held = self._whole = True
-        self._goal = end
-        self.next = end if start is None else min(start, end)
+        if self._rollups.producer.lost_connection:
+            self._keep = True
+            self.read_failed(self._tap, KafkaConnectionError("a connection to Kafka broke"))
+        elif self.stats.ready:
+            self._arrived.set()
+
+    async def _open(self) -> None:
+        self._keep = True  # a failure here says nothing of the state
+        await self._take_and_place()
+        self._keep = False
         self._finish_if_there()
+
+    async def _take_and_place(self) -> None:
+        committed = None
+        if self._rollups is not None:
+            # Fenced first, or a former owner could still commit.
+            self.shared.stats.markers_mended += await self._rollups.producer.fence()
+            async with asyncio.timeout(self.shared.options.open_limit_s):
+                committed = await self.reader.committed(self.tp)
+        if self._whole and committed == self._base:
+            return
+        self.drop()
+        self._since = self.shared.clock.monotonic()
+        async with asyncio.timeout(self.shared.options.open_limit_s):
+            # The end first: records written between the two questions must not be skipped.
+            bounds = await self.reader.bounds(self.tp)
+        cut = await self._restore(committed, bounds)
+        async with asyncio.timeout(self.shared.options.open_limit_s):
+            await self._place_at(cut, bounds)
+        self._base, self._whole, self._goal = committed, True, bounds.last_stable
+
+    async def _restore(self, committed: Committed | None, bounds: Bounds) -> Cut | None:
+        """Begin with the frames of closed panes, or with nothing."""
+        partition, rollups = self.tp.partition, self._rollups
+        self._begin()
+        if rollups is None or self._plan is None:
+            return None
+        cut = rollups.cut_of(committed, bounds.last_stable)
+        if cut is not None:
+            if await rollups.restore(cut, self.shared.clock.now_ms(), self.shared.turn):
+                with own_code():
+                    self._plan.step.follow(partition, cut)
+            else:
+                log.error("roll-ups are missing: the deltas are read instead", extra=self._place())
+                cut = None
+                self._begin()
+        rollups.begin(cut)
+        return cut
+
+    def _begin(self) -> None:
+        """Begin with empty panes."""
+        self.drop()
+        with own_code():
+            self._step.open(self.tp.partition)
+        self._held = True
+
+    async def _place_at(self, cut: Cut | None, bounds: Bounds) -> None:
+        """Set the position to the first record that may hold a row which counts."""
+        end, now_ms = bounds.last_stable, self.shared.clock.now_ms()
+        since_ms = now_ms - self.shared.options.fold_horizon_ms
+        if cut is not None:
+            since_ms = max(since_ms, deltas_since(cut, now_ms, FOLD_MARGIN_MS))
+        start = await self.reader.offset_at(self.tp, since_ms)
+        self.next = end if start is None else min(start, end)
+        if cut is not None:
+            self.next = max(bounds.beginning, min(self.next, cut.deltas_end))
 
     async def _settle(self, batch: RecordBatch) -> None:
         now_ms = self.shared.clock.now_ms()
@@ -65,6 +145,49 @@ class FoldLane(Lane):
             await asyncio.sleep(0)
         self.next = batch.end
         self._finish_if_there()
+        await self._roll_up()
+
+    async def _between(self) -> None:
+        await self._roll_up()
+
+    async def _roll_up(self) -> None:
+        """Write what is due; nothing is folded meanwhile, because one task does both."""
+        rollups, plan, tap = self._rollups, self._plan, self._tap
+        if rollups is None or plan is None or tap is None or not self.stats.ready:
+            return
+        now_ms = self.shared.clock.now_ms()
+        late = now_ms - self._late_at_ms >= LATE_EVERY_MS
+        caught_up = not self._inbox and self.next >= self._end()
+        with own_code():
+            until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
+        if until is None:
+            return
+        async with self._working():
+            try:
+                self._base, late = await rollups.commit(self.next, until, now_ms)
+            except CLIENT_FAILURES:
+                # If it was committed after all, the offset tells, once it is read again.
+                self._keep = True
+                self.shared.stats.transactions_failed += 1
+                raise
+            if late:
+                self._late_at_ms = now_ms
+
+    def _end(self) -> int:
+        """Return the end of what can be read, as the last fetch told it."""
+        offsets, tap = self.reader.offsets(self.tp), self._tap
+        if (
+            tap is not None
+            and tap.drained
+            and (offsets.position or 0) >= (offsets.last_stable or 0)
+        ):
+            return self.next  # behind the last record there are only markers
+        return max(self.next + 1, offsets.last_stable or 0)
+
+    async def _shut(self) -> None:
+        await super()._shut()
+        if self._rollups is not None:
+            await self._rollups.producer.close()
 
     def _finish_if_there(self) -> None:
         if self.stats.ready or self.next < self._goal:
@@ -81,8 +204,9 @@ class FoldLane(Lane):
         self._whole = False
 
     def _retreat(self) -> None:
-        # Reading failed: the position may be outside the log.
-        self.drop()
+        keep, self._keep = self._keep, False
+        if not keep:  # reading failed: the position may be outside the log
+            self.drop()
 
     def drop(self) -> None:
         """Drop the panes."""

@@ -147,6 +147,10 @@ class Lane(ABC):
         """Deal with the whole batch."""
 
     @abstractmethod
+    async def _between(self) -> None:
+        """Do what is due while no batch waits; called after each wake-up."""
+
+    @abstractmethod
     def _retreat(self) -> None:
         """Kafka failed: the partition will be opened again."""
 
@@ -210,6 +214,7 @@ class Lane(ABC):
                 raise failure
             self._arrived.clear()
             await self._arrived.wait()
+            await self._between()
         return self._inbox.popleft()
 
     @asynccontextmanager

@@ -144,6 +144,9 @@ class SourceLane(Lane):
 
     # -- working
 
+    async def _between(self) -> None:
+        """Do nothing: all work comes with batches."""
+
     async def _settle(self, batch: RecordBatch) -> None:
         await settle(self, Piece(batch.records, batch.start, batch.end))
 

@@ -14,11 +14,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from pipeline.core.families import KEY_SEPARATOR
+from pipeline.core.pane import window_label
 from pipeline.export.catalogue import (
     PIPELINE,
     documentation,
     tally_metrics,
-    window_label,
     window_metrics,
 )
 from tests.kit.frames import Row

@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 
 from consumers.view.alerts import Alerts
-from consumers.view.folding import Folding, windows_of
+from consumers.view.folding import Folding
+from consumers.view.frames import Frames
 from consumers.view.http import PAGE
 from consumers.view.nodes import Nodes
 from consumers.view.openapi import described
 from consumers.view.parameters import DIMENSIONS, routes
 from consumers.view.recent import Recent
 from consumers.view.service import own_metrics
-from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
+from pipeline.core.pane import HOUR_MS
 from pipeline.fold.board import Board
 from pipeline.kit.clock import SystemClock
 
@@ -37,7 +38,8 @@ def test_every_dimension_is_documented() -> None:
 def test_every_metric_of_the_view_is_documented() -> None:
     clock = SystemClock()
     board = Board((HOUR_MS,))
-    folding = Folding({}, "mail.deltas", board, clock)
+    frames = Frames("mail.rollups", board.schema, board, clock)
+    folding = Folding({}, "mail.deltas", frames, board, clock)
     found = {
         f"{metric.name}_total" if metric.type == "counter" else metric.name
         for metric in own_metrics(board, folding, Recent(), Nodes(), Alerts(), 0)
@@ -56,8 +58,3 @@ def test_scripts_and_styles_say_what_they_are_and_stay_short() -> None:
         assert text.startswith(("/** ", "/* ")), path
         assert len(text.splitlines()) <= 400, path
         assert "innerHTML" not in text
-
-
-def test_windows_that_deltas_cannot_fill_are_not_shown() -> None:
-    assert windows_of((MINUTE_MS, HOUR_MS, DAY_MS)) == (MINUTE_MS, HOUR_MS)
-    assert windows_of((DAY_MS,)) == (HOUR_MS,)

@@ -18,7 +18,7 @@ SECOND = 1000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 
-WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
+WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR, "24h": 24 * HOUR}
 
 LABELS = {
     "mail_user_events": ("user", "event_type"),
@@ -194,9 +194,9 @@ def span(length: int, now_ms: int) -> tuple[int, int]:
     """Return the event times ``[first, end)`` that a window of *length* ms shows at *now_ms*.
 
     It shows the panes of g ms whose start lies in ``(p - length, p]``, p being the start of the
-    pane that holds now, g being 10 s up to 5 minutes and 1 minute up to an hour.
+    pane that holds now, g being 10 s up to 5 minutes, 1 minute up to an hour, 5 minutes above.
     """
-    g = 10 * SECOND if length <= 5 * MINUTE else MINUTE
+    g = 10 * SECOND if length <= 5 * MINUTE else MINUTE if length <= HOUR else 5 * MINUTE
     p = now_ms - now_ms % g
     return p - length + g, p + g
 

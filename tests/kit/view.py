@@ -10,14 +10,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pipeline.core.families import FAMILIES
-from tests.kit.oracle import HOUR, MINUTE, Recount, Series
+from tests.kit.oracle import WINDOWS, Recount, Series
 from tests.kit.processes import START_S, Service, mailstream, wait_until
 from tests.kit.scrape import Page
 from tests.kit.stand import Stand, stand
 
 KEY = "view-key"
 SHOWN_S = 60.0
-WINDOWS = {"1m": MINUTE, "5m": 5 * MINUTE, "1h": HOUR}
 ANY_VIEW = {"listen": "127.0.0.1:0", "api_key": KEY}
 
 

@@ -25,6 +25,7 @@ NOW = 1_700_000_000_000
 DELTAS = "mail.deltas"
 RAW = "mail.raw.zonemta"
 SESSION_MS = 10_000
+WINDOWS = (60_000, 300_000, 3_600_000)
 
 
 class Worker:
@@ -32,7 +33,7 @@ class Worker:
 
     def __init__(self, partitions: int = 1, top_keys: int = 500, **settings: Any) -> None:
         """Assign and complete the first *partitions* of the deltas; the clock shows :data:`NOW`."""
-        pipeline = settings.pop("pipeline", {})
+        pipeline = {"windows": WINDOWS, **settings.pop("pipeline", {})}
         self.settings = Settings(
             pipeline=PipelineSettings(top_keys=top_keys, **pipeline), **settings
         )

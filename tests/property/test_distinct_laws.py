@@ -15,7 +15,7 @@ from pipeline.core.delta import DistinctRows, FamilyRows
 from pipeline.core.families import DISTINCT_LIMIT, FAMILY
 from pipeline.fold.board import Board
 from pipeline.fold.distincts import DistinctFold
-from tests.kit.frames import FrameRecord, Row, family_rows, frame
+from tests.kit.frames import FrameRecord, Row, frame
 
 SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
 NOW = 1_700_000_000_000 - 1_700_000_000_000 % HOUR
@@ -44,10 +44,10 @@ CLOCKS = st.lists(
 )
 
 
-def recount(rows: Iterable[Row], now_ms: int) -> Counts:
+def recount(rows: Iterable[Row], now_ms: int, windows: Sequence[int] = WINDOWS) -> Counts:
     """Count straight from the rows: slow, and obviously right."""
     counts: Counts = {}
-    for window in WINDOWS:
+    for window in windows:
         g = 10 * SECOND if window <= 5 * MINUTE else MINUTE
         p = now_ms - now_ms % g
         found: dict[tuple[str, ...], set[str]] = defaultdict(set)
@@ -60,8 +60,8 @@ def recount(rows: Iterable[Row], now_ms: int) -> Counts:
     return counts
 
 
-def on_the_board(board: Board) -> Counts:
-    return {window: board.distinct(USER, FIELD, window) for window in WINDOWS}
+def on_the_board(board: Board, windows: Sequence[int] = WINDOWS) -> Counts:
+    return {window: board.distinct(USER, FIELD, window) for window in windows}
 
 
 def opened(*records: FrameRecord, now_ms: int = NOW) -> Board:
@@ -92,35 +92,6 @@ def test_windows_hold_what_the_recount_says(
     assert on_the_board(board) == recount(log, now)
     again = opened(frame({"user": log[::-1]}), now_ms=now)
     assert on_the_board(again) == recount(log, now)
-
-
-@settings(max_examples=150)
-@given(st.lists(ROWS, max_size=40), st.integers(0, 59), st.integers(0, HOUR))
-def test_what_closed_panes_give_makes_the_same_windows_together_with_later_rows(
-    rows: list[Row], second: int, later: int
-) -> None:
-    now = NOW + second * SECOND
-    cut = NOW - 7 * MINUTE
-    board = opened(frame({"user": rows}), now_ms=now)
-    back = []
-    for start in range(NOW - HOUR, cut, MINUTE):
-        inside = [row for row in rows if start <= row.event_ms < start + MINUTE]
-        if inside:
-            closed = family_rows(USER, [row._replace(values={}) for row in inside])
-            for name, seen in board.seen("user", 0, start, start + MINUTE).items():
-                places = [closed.keys.index(key) for key in seen.keys]
-                closed.distincts[name] = DistinctRows.of(
-                    np.array(places, np.int64)[seen.key_index],
-                    np.full(len(seen.value), start // 10_000),
-                    seen.value,
-                )
-            back.append(frame({}, families=[closed]))
-    rest = frame({"user": [row for row in rows if row.event_ms >= cut]})
-    recovered = opened(*back, rest, now_ms=now)
-    for at in (now, now + later):
-        board.advance(at)
-        recovered.advance(at)
-        assert on_the_board(recovered) == on_the_board(board)
 
 
 @pytest.mark.parametrize("seed", range(4))

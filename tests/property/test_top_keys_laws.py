@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.core.families import FAMILY, Family
+from pipeline.core.pane import window_label
 from pipeline.core.tally import OTHER
-from pipeline.export.catalogue import window_label
 from pipeline.export.topkeys import TopKeys, rank_window
 from pipeline.export.windows import FamilyText
 from pipeline.fold.board import Board

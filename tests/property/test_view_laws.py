@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumers.view.alerts import Alerts
+from consumers.view.answers import Answers, RefusedError
+from consumers.view.nodes import Nodes
 from consumers.view.ranking import grouped, highest, one_key
+from consumers.view.recent import Recent
 from pipeline.core.event import partition_of
 from pipeline.core.families import FAMILY, KEY_SEPARATOR, Sum
 from pipeline.core.pane import MINUTE_MS
@@ -132,3 +137,23 @@ def test_one_key_is_what_its_window_holds() -> None:
     assert found.events == {"sent": 2}
     assert one_key(board, USER, 5 * MINUTE_MS, "bob") is None
     assert one_key(board, USER, HOUR, "eve") is None
+
+
+def test_a_series_is_by_the_minute_within_the_hour_and_by_five_minutes_before() -> None:
+    board = Board((MINUTE_MS, 5 * MINUTE_MS, HOUR, 24 * HOUR))
+    board.open(0)
+    rows = [Row(("ann",), "sent", NOW), Row(("ann",), "sent", NOW - 23 * HOUR, 2)]
+    board.fold(0, [frame({"user": rows})], NOW)
+    board.complete(0)
+    answers = Answers(board, Recent(), Nodes(), Alerts(), lambda: True)
+    for from_ms, step_s, events in (
+        (None, 60, 1),
+        (NOW - 2 * MINUTE_MS, 60, 1),
+        (NOW - 2 * HOUR, 300, 1),
+        (NOW - 23 * HOUR, 300, 3),
+    ):
+        told = answers.series("user", ("ann",), from_ms, None)
+        assert (told["step_s"], sum(told["events"]["sent"])) == (step_s, events)
+        assert told["times"][-1] == NOW // 1000 // step_s * step_s
+    with pytest.raises(RefusedError, match="holds 24h"):
+        answers.series("user", (), NOW - 25 * HOUR, None)

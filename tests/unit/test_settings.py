@@ -48,7 +48,7 @@ def test_without_a_file_the_defaults_run_on_one_machine() -> None:
         "127.0.0.1:9780",
         "127.0.0.1:9781",
     ]
-    assert settings.pipeline.windows == (60_000, 300_000, 3_600_000)
+    assert settings.pipeline.windows == (60_000, 300_000, 3_600_000, 86_400_000)
     assert settings.pipeline.commit_interval == 1000
     assert settings.topics.names.of("events") == "mail.events"
     assert settings.data_dir == Path.cwd() / ".mailstream"

@@ -70,5 +70,5 @@ def test_the_effective_settings_are_yaml_and_show_no_secret(tmp_path: Path) -> N
     assert "hunter" not in text
     shown = yaml.safe_load(text)
     assert shown["metrics"]["password"] == "**********"
-    assert shown["pipeline"]["windows"] == ["1m", "5m", "1h"]
+    assert shown["pipeline"]["windows"] == ["1m", "5m", "1h", "1d"]
     assert list(shown) == list(Settings.model_fields)

@@ -1,0 +1,189 @@
+"""The roll-up state of one partition: what is closed, what is due, and which rows count where.
+
+Every tier counts each row once.  After a restart a tier is made of the frames of its closed panes,
+of delta records before the cut in panes that were not closed, and of all records from the cut on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from pipeline.core.delta import DeltaFrame, FamilyRows
+from pipeline.core.errors import InvariantError
+from pipeline.core.pane import MINUTE_MS
+from pipeline.core.rollup import GRACE_MS, TIERS_MS, Cut, decode_rollup, encode_rollup
+from pipeline.fold.share import FRAME_ROWS, FamilyFold
+from pipeline.fold.windows import Tier
+
+HEARD_MS: Final = MINUTE_MS
+"""A source partition that was not heard of for this long holds no pane open."""
+MOST_PANES: Final = 12
+"""Panes of a tier in one roll-up: after a re-fold of the deltas alone there are hundreds to write."""
+VALUES_OF_ROW: Final = 8
+"""Values of distinct counts that take about as much room in a frame as a row with its key."""
+_NEVER: Final = 1 << 62
+
+
+class Rolling:
+    """What is rolled up of the families of one partition."""
+
+    def __init__(self, families: Mapping[str, FamilyFold]) -> None:
+        """Begin with nothing closed and no cut."""
+        self._families = families
+        tiers = next(iter(families.values())).tiers if families else ()
+        self._closed = {tier.length_ms: 0 for tier in tiers if tier.length_ms in TIERS_MS}
+        self._cut_at: int | None = None
+        self._heard: dict[tuple[str, int], tuple[int, int]] = {}
+        self._stream_ms = 0
+        self._looked: int | None = None
+        self._count_everything()
+
+    # -- recovering
+
+    def restore(self, values: Iterable[bytes], now_ms: int) -> None:
+        """Add frames, each to its own tier."""
+        for value in values:
+            frame = decode_rollup(value)
+            self._turn(
+                {tier: 0 if tier == frame.length_ms else _NEVER for tier in self._lengths()},
+                now_ms,
+            )
+            for rows in frame.families:
+                family = self._families.get(rows.family)
+                if family is not None:
+                    family.add(rows, now_ms)
+        for family in self._families.values():
+            family.check()
+
+    def follow(self, cut: Cut, now_ms: int) -> None:
+        """Go on with delta records; those before the cut count only in what is not closed."""
+        if set(cut.closed_until) != set(self._closed):
+            raise InvariantError("a cut of other tiers")
+        self._closed = dict(cut.closed_until)
+        self._cut_at = cut.deltas_end
+        self._turn(self._closed, now_ms)
+
+    def reach(self, offset: int, now_ms: int) -> None:
+        """Prepare for the delta record at *offset*."""
+        if self._cut_at is not None and offset >= self._cut_at:
+            self.pass_cut(now_ms)
+
+    def pass_cut(self, now_ms: int) -> None:
+        """Count every record from now on: everything before the cut has been read."""
+        if self._cut_at is not None:
+            self._cut_at = None
+            self._settle(now_ms)
+            self._count_everything()
+
+    def _lengths(self) -> Iterable[int]:
+        return {tier.length_ms for family in self._families.values() for tier in family.tiers}
+
+    def _tiers(self) -> Iterator[Tier]:
+        for family in self._families.values():
+            yield from family.tiers
+
+    def _turn(self, floors: Mapping[int, int], now_ms: int) -> None:
+        """Count rows from now on only in panes from these starts on."""
+        wanted = {length: floors.get(length, 0) // length for length in self._lengths()}
+        if all(
+            tier.closed is None and tier.floor == wanted[tier.length_ms] for tier in self._tiers()
+        ):
+            return
+        self._settle(now_ms)
+        for tier in self._tiers():
+            tier.floor, tier.closed = wanted[tier.length_ms], None
+
+    def _count_everything(self) -> None:
+        for tier in self._tiers():
+            closed = self._closed.get(tier.length_ms)
+            tier.floor = 0
+            tier.closed = None if closed is None else closed // tier.length_ms
+
+    def _settle(self, now_ms: int) -> None:
+        for family in self._families.values():
+            family.settle(now_ms)
+
+    # -- rolling up
+
+    def hear(self, frame: DeltaFrame, written_ms: int) -> None:
+        """Note how far a source partition has come."""
+        source = frame.topic, frame.partition
+        watermark_ms, heard_ms = self._heard.get(source, (0, 0))
+        self._heard[source] = max(watermark_ms, frame.watermark_ms), max(heard_ms, written_ms)
+        self._stream_ms = max(self._stream_ms, written_ms)
+
+    def closing(self, now_ms: int, *, caught_up: bool, late: bool) -> Mapping[int, int] | None:
+        """Return ``closed_until`` of a roll-up that is due; see ``core.batch.RollupStep``."""
+        limit_ms = self._limit(now_ms, caught_up=caught_up)
+        if self._looked == limit_ms // MINUTE_MS:
+            return None
+        self._settle(now_ms)
+        waiting = any(tier.late for tier in self._tiers())
+        if not waiting or late:
+            until = {
+                length: self._until(length, closed, limit_ms)
+                for length, closed in self._closed.items()
+            }
+            if waiting or until != self._closed:
+                return until
+        self._looked = limit_ms // MINUTE_MS
+        return None
+
+    def _limit(self, now_ms: int, *, caught_up: bool) -> int:
+        """Return the time before which panes must end to be closed."""
+        # What waits in the log may be of any age: until it is read, the log's time is the clock.
+        clock_ms = now_ms if caught_up else min(now_ms, self._stream_ms)
+        heard = [
+            watermark_ms
+            for watermark_ms, heard_ms in self._heard.values()
+            if heard_ms > clock_ms - HEARD_MS
+        ]
+        return min([clock_ms, *heard]) - GRACE_MS
+
+    def _until(self, length: int, closed_ms: int, limit_ms: int) -> int:
+        found = [tier.oldest(closed_ms // length) for tier in self._tiers_of(length)]
+        held = [index for index in found if index is not None]
+        if not held:
+            return closed_ms
+        first = min(held)
+        end = min(limit_ms // length, first + MOST_PANES)
+        return end * length if end > first else closed_ms
+
+    def frames(self, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
+        """Return the frames of a roll-up, each with its pane length."""
+        for length, end_ms in until.items():
+            start, end = self._closed[length] // length, end_ms // length
+            tiers = list(self._tiers_of(length))
+            closing = {index for tier in tiers for index in tier.between(start, end)}
+            late = {index for tier in tiers for index in tier.late}
+            for index in sorted(closing):
+                yield from self._frames_of(length, index, late=False)
+            for index in sorted(late):
+                yield from self._frames_of(length, index, late=True)
+
+    def _frames_of(self, length: int, index: int, *, late: bool) -> Iterator[tuple[int, bytes]]:
+        gathered: list[FamilyRows] = []
+        count = 0
+        for family in self._families.values():
+            for rows in family.rows_of(length, index, late=late):
+                size = len(rows) + sum(map(len, rows.distincts.values())) // VALUES_OF_ROW
+                if gathered and count + size > FRAME_ROWS:
+                    yield length, encode_rollup(length, gathered)
+                    gathered, count = [], 0
+                gathered.append(rows)
+                count += size
+        if gathered:
+            yield length, encode_rollup(length, gathered)
+
+    def rolled_up(self, until: Mapping[int, int]) -> bool:
+        """Take over what was committed; return whether late rows were in it."""
+        late = any(tier.late for tier in self._tiers())
+        self._closed = dict(until)
+        for tier in self._tiers():
+            tier.late.clear()
+        self._count_everything()
+        return late
+
+    def _tiers_of(self, length: int) -> Iterator[Tier]:
+        return (tier for tier in self._tiers() if tier.length_ms == length)

@@ -1,0 +1,274 @@
+"""Laws of roll-ups: however a partition was recovered, every tier holds each row once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pipeline.core.pane import FUTURE_AFTER_MS
+from pipeline.core.rollup import GRACE_MS, Cut, cut_in, decode_cut, deltas_since, of_use
+from pipeline.fold.board import Board
+from tests.kit.frames import FrameRecord, Row, frame
+from tests.property.test_distinct_laws import FIELD
+from tests.property.test_distinct_laws import WINDOWS as DISTINCT
+from tests.property.test_distinct_laws import on_the_board as distinct_on_the_board
+from tests.property.test_distinct_laws import recount as distinct_recount
+from tests.property.test_fold_laws import (
+    HOUR,
+    MINUTE,
+    NOW,
+    ROWS,
+    SECOND,
+    assert_equal_to_the_recount,
+)
+
+WINDOWS = (
+    (MINUTE, 5 * MINUTE, HOUR, 24 * HOUR),
+    (5 * MINUTE, HOUR),
+    (HOUR, 65 * MINUTE),
+    (24 * HOUR,),
+)
+
+MARGIN = FUTURE_AFTER_MS + GRACE_MS
+"""How much newer than their record rows may be; the tests' are."""
+
+
+class Fold(NamedTuple):
+    """Rows that arrive in one record; their times are as if the clock still showed :data:`NOW`."""
+
+    rows: Sequence[Row]
+
+
+class Pass(NamedTuple):
+    """Time passes."""
+
+    by_ms: int
+
+
+class RollUp(NamedTuple):
+    """The partition is asked for a roll-up, which may fail to commit."""
+
+    caught_up: bool
+    late: bool
+    committed: bool
+
+
+class Recover(NamedTuple):
+    """The partition moves: it is recovered from roll-ups and deltas, in chunks of a size."""
+
+    chunk: int
+    read_between: bool
+    anew: bool = False
+    """The roll-ups are of no use: the deltas are read alone, and a new epoch begins."""
+
+
+Step = Fold | Pass | RollUp | Recover
+
+TOLD = st.builds(
+    lambda row, values: row._replace(values={FIELD: values}),
+    ROWS,
+    st.lists(st.sampled_from("vwxyz"), max_size=3),
+)
+"""Rows that also tell distinct values."""
+RECOVER = st.builds(
+    Recover, st.integers(1, 4), st.booleans(), st.sampled_from((False, False, False, True))
+)
+ANY = st.one_of(
+    st.lists(TOLD, min_size=1, max_size=6).map(Fold),
+    st.one_of(
+        st.integers(0, 10 * MINUTE),
+        st.sampled_from((10 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, HOUR, 25 * HOUR)),
+    ).map(Pass),
+    st.builds(RollUp, st.booleans(), st.booleans(), st.booleans()),
+    RECOVER,
+)
+DUE = RollUp(caught_up=True, late=True, committed=True)
+SOON = st.sampled_from((10 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 7 * MINUTE)).map(Pass)
+OLD = st.lists(
+    st.builds(
+        lambda row, age: row._replace(event_ms=NOW - age),
+        TOLD,
+        st.one_of(st.integers(0, 15 * MINUTE), st.integers(0, 70 * MINUTE)),
+    ),
+    min_size=1,
+    max_size=4,
+).map(Fold)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Step]:
+    """Draw what a partition lives through: mostly panes that close, late rows of them, recoveries."""
+    steps: list[Step] = [draw(OLD)]
+    for _ in range(draw(st.integers(1, 4))):
+        if draw(st.booleans()):
+            steps.append(draw(ANY))
+        steps += [draw(SOON), DUE]
+        turns: list[st.SearchStrategy[Step]] = [OLD, st.just(DUE), RECOVER, SOON, st.just(DUE)]
+        steps += [draw(turn) for turn in turns if draw(st.integers(0, 3))]
+    return steps
+
+
+STEPS = st.one_of(lives(), st.lists(ANY, max_size=20))
+
+
+class Partition:
+    """One partition with its two logs, as the transport would drive it."""
+
+    def __init__(self, windows: Sequence[int]) -> None:
+        self.windows = windows
+        self.now = NOW
+        self.rows: list[Row] = []
+        self.deltas: list[FrameRecord] = []
+        self.rollups: list[FrameRecord] = []
+        self.cut: Cut | None = None
+        self.board = self._opened()
+        self.board.complete(0)
+
+    def _opened(self) -> Board:
+        board = Board(self.windows)
+        board.open(0)
+        board.advance(self.now)
+        return board
+
+    def fold(self, rows: Sequence[Row]) -> None:
+        moved = [row._replace(event_ms=row.event_ms + self.now - NOW) for row in rows]
+        self.rows.extend(moved)
+        value = frame({"user": moved, "ip": moved}, watermark_ms=self.now)
+        record = value._replace(offset=len(self.deltas), timestamp=self.now)
+        self.deltas.append(record)
+        self.board.fold(0, [record], self.now)
+
+    def roll_up(self, *, caught_up: bool, late: bool, committed: bool) -> None:
+        until = self.board.closing(0, self.now, caught_up=caught_up, late=late)
+        if until is None:
+            return
+        cut = Cut(self.board.schema, "e", "t", until, len(self.deltas))
+        frames = [
+            FrameRecord(value, timestamp=self.now, headers=cut.headers(length))
+            for length, value in self.board.rollup(0, until)
+        ]
+        assert frames
+        assert decode_cut(cut.deltas_end, cut.encode()) == cut
+        assert all(cut_in(frame.headers) == cut for frame in frames)
+        if committed:
+            before = self.cut.closed_until if self.cut is not None else dict.fromkeys(until, 0)
+            assert all(until[length] >= before[length] for length in until)
+            self.rollups.extend(frames)
+            self.cut = cut
+            self.board.rolled_up(0, until)
+
+    def is_needed(self, record: FrameRecord) -> bool:
+        if self.cut is None:
+            return True
+        since_ms = deltas_since(self.cut, self.now, MARGIN)
+        return record.offset >= self.cut.deltas_end or (record.timestamp or 0) >= since_ms
+
+    def assert_right(self) -> None:
+        assert_equal_to_the_recount(self.board, self.rows, self.now, self.windows)
+        windows = [window for window in DISTINCT if window in self.windows]
+        shown = distinct_on_the_board(self.board, windows)
+        assert shown == distinct_recount(self.rows, self.now, windows)
+
+    def forget(self) -> None:
+        self.rollups, self.cut = [], None
+
+    def recover(self, chunk: int, *, read_between: bool) -> None:
+        self.board = board = self._opened()
+        if self.cut is not None:
+            frames = [one.value or b"" for one in self.rollups if of_use(one, self.now)]
+            board.restore(0, frames, self.now)
+            board.follow(0, self.cut)
+        read = [record for record in self.deltas if self.is_needed(record)]
+        for start in range(0, len(read), chunk):
+            board.fold(0, read[start : start + chunk], self.now)
+            if read_between:
+                board.settle("user", 0)
+        board.complete(0)
+
+
+@settings(max_examples=500)
+@given(STEPS, st.sampled_from(WINDOWS))
+@example(  # a frame of a minute that is almost an hour old
+    [
+        Fold([Row(("a",), "sent", NOW, values={FIELD: "v"})]),
+        Pass(2 * MINUTE),
+        DUE,
+        Pass(56 * MINUTE),
+    ],
+    WINDOWS[0],
+)
+@example(  # a record older than all that is not closed, with a row of the last minutes
+    [Pass(3 * MINUTE), Fold([Row(("a",), "sent", NOW + 210 * SECOND)]), Pass(8 * MINUTE), DUE],
+    WINDOWS[0],
+)
+def test_windows_hold_what_the_recount_says_however_often_recovered(
+    steps: Sequence[Step], windows: Sequence[int]
+) -> None:
+    partition = Partition(windows)
+    for step in steps:
+        match step:
+            case Fold(rows):
+                partition.fold(rows)
+            case Pass(by_ms):
+                partition.now += by_ms
+                partition.board.advance(partition.now)
+            case RollUp(caught_up, late, committed):
+                partition.roll_up(caught_up=caught_up, late=late, committed=committed)
+            case Recover(chunk, read_between, anew):
+                if anew:
+                    partition.forget()
+                partition.recover(chunk, read_between=read_between)
+        partition.assert_right()
+    partition.recover(3, read_between=False)
+    partition.assert_right()
+
+
+def test_a_pane_is_written_once_its_grace_is_over_and_late_rows_as_an_addition() -> None:
+    partition = Partition(WINDOWS[0])
+    partition.fold([Row(("a",), "sent", NOW)])
+    partition.now += 2 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    assert partition.cut is not None
+    assert partition.cut.closed_until == {MINUTE: NOW + MINUTE, 5 * MINUTE: 0}
+    assert len(partition.rollups) == 1
+    partition.fold([Row(("a",), "sent", NOW - 2 * MINUTE)])  # of the closed minute
+    partition.now += 4 * MINUTE
+    partition.roll_up(caught_up=True, late=False, committed=True)
+    assert len(partition.rollups) == 1
+    partition.now += MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    assert partition.cut.closed_until == {MINUTE: NOW + MINUTE, 5 * MINUTE: NOW + 5 * MINUTE}
+    assert len(partition.rollups) == 3
+
+
+def test_late_rows_are_in_one_addition_only() -> None:
+    partition = Partition(WINDOWS[0])
+    partition.fold([Row(("a",), "sent", NOW)])
+    for _ in range(3):
+        partition.now += 7 * MINUTE
+        partition.roll_up(caught_up=True, late=True, committed=True)
+        partition.fold([Row(("a",), "sent", NOW - 7 * MINUTE)])
+        partition.now += 2 * MINUTE
+        partition.roll_up(caught_up=True, late=True, committed=True)
+    partition.recover(1, read_between=True)
+    assert_equal_to_the_recount(partition.board, partition.rows, partition.now, WINDOWS[0])
+
+
+def test_frames_are_small_however_much_a_pane_holds() -> None:
+    partition = Partition(WINDOWS[0])
+    many = [Row((f"user{n}@example.com",), "sent", NOW) for n in range(12_000)]
+    crowded = [
+        Row((f"user{n}@example.com",), kind, NOW, values={FIELD: [f"v{v}" for v in range(1000)]})
+        for n in range(120)
+        for kind in ("bounced", "sent")
+    ]
+    partition.fold([*many, *crowded])
+    partition.now += 7 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    assert len(partition.rollups) > 3
+    assert max(len(one.value or b"") for one in partition.rollups) < 3_000_000
+    partition.recover(1, read_between=False)
+    partition.assert_right()
