@@ -99,9 +99,9 @@ def shown(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         assert httpx.post(f"{ingest}/api/v1/nodes", json=beat).status_code == 202
         wait_until(
             lambda: (
-                view.ask("metrics")["windows"]["1h"]["user"].get("bounced")
+                len(view.ask("metrics")["windows"]["1h"].get("user", ())) == len(events)
                 and view.ask("nodes")["nodes"]
-                and view.ask("nodes")["sources"]
+                and sum(one["events"] for one in view.ask("nodes")["sources"]) == len(events)
             ),
             "the events show",
             within_s=SHOWN_S,
