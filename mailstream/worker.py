@@ -46,6 +46,7 @@ class HttpPart:
             pipeline.stats,
             self._clock,
             version("mailstream"),
+            pipeline.watch,
         )
         self._site = await serve_http(settings, exporter, pipeline.stats, self._clock, self._listen)
         announce(settings.data_dir, self._worker, self._site.address)

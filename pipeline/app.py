@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.engine_stats import EngineStats
+from pipeline.core.pane import HOUR_MS
 from pipeline.core.pseudonym import Pseudonyms
 from pipeline.core.tally import Tally
 from pipeline.core.topics import RAW_TOPICS
+from pipeline.detect.rules import AccountRules, BlockRules
+from pipeline.detect.watch import NEEDED, Watch
 from pipeline.enrich.dedupe import reach_ms
 from pipeline.enrich.forms import forms
 from pipeline.enrich.probes import NO_PROBES, ProbeAccounts
@@ -21,7 +24,7 @@ from pipeline.kit.privacy_key import privacy_key
 from pipeline.kit.settings import Settings
 from pipeline.transport.engine import Engine
 from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
-from pipeline.transport.rollups import RollupPlan
+from pipeline.transport.rollups import RollupPlan, WatchPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Pipeline:
     board: Board
     tally: Tally
     stats: EngineStats
+    watch: Watch | None
+    """What looks for anomalies; None: nothing does."""
 
 
 def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
@@ -47,6 +52,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
     board = Board(pipeline.windows, families)
+    watch = _watch(settings, board)
     enricher = Enricher(
         names,
         settings.topics.partitions,
@@ -68,10 +74,31 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         board,
         stats,
         clock,
-        RollupPlan(board, names.of("rollups"), names, max(pipeline.windows)),
+        RollupPlan(
+            board,
+            names.of("rollups"),
+            names,
+            max(pipeline.windows),
+            None if watch is None else WatchPlan(watch, names.of("alerts"), names.of("events")),
+        ),
     )
     _add_agents(engine)
-    return Pipeline(engine, board, tally, stats)
+    return Pipeline(engine, board, tally, stats, watch)
+
+
+def _watch(settings: Settings, board: Board) -> Watch | None:
+    """Return what looks for anomalies, where it is wanted and the panes for it are there."""
+    detect = settings.pipeline.detect
+    families = {family.name for family in board.families}
+    if not detect.enabled or max(board.windows_ms) <= HOUR_MS or not families >= NEEDED:
+        return None
+    accounts = AccountRules(
+        least_recipients=detect.least_recipients,
+        least_destinations=detect.least_destinations,
+        least_attempts=detect.least_attempts,
+        least_failure_ratio=detect.least_failure_ratio,
+    )
+    return Watch(board, accounts, BlockRules(least_attempts=detect.least_block_attempts))
 
 
 def probe_accounts(settings: Settings) -> ProbeAccounts:

@@ -150,8 +150,67 @@ class RollupStep(FoldStep, Protocol):
     def rollup(self, partition: int, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length; nothing changes."""
 
+    def closed_until(self, partition: int) -> Mapping[int, int]:
+        """Return by pane length the start of the first pane that is not closed, in ms."""
+
     def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
         """The frames were committed, and nothing was folded since; tell whether late rows were in."""
+
+
+class Witness(Protocol):
+    """Gathers what events tell of the keys of alerts."""
+
+    @property
+    def since_ms(self) -> int:
+        """From which record time on events are of interest."""
+
+    def take(self, value: bytes) -> None:
+        """Take one value of ``mail.events``; what is no event is passed over."""
+
+
+class Told(NamedTuple):
+    """What an :class:`AlertStep` has to write."""
+
+    alerts: Sequence[OutRecord]
+    frames: Sequence[bytes]
+    """What was learned of closed panes; at least one, so that the transaction can be found again."""
+
+
+class AlertStep(Protocol):
+    """Looks for anomalies in the panes of a :class:`RollupStep`.  One state per partition."""
+
+    def open(self, partition: int) -> None:
+        """Begin without a past."""
+
+    def restore(self, partition: int, alerts: Sequence[bytes]) -> int:
+        """Take the values of all earlier alerts, in the order of the log; tell how many are none."""
+
+    def learn(self, partition: int, frame: bytes, closed_until: Mapping[int, int]) -> None:
+        """Take a frame of :class:`Told` that was written, oldest first, after the alerts."""
+
+    def look(self, partition: int) -> None:
+        """Judge the panes that are not closed."""
+
+    def judge(self, partition: int, until: Mapping[int, int]) -> None:
+        """Judge the panes that a roll-up closes; asked again, none is judged twice."""
+
+    def has_alerts(self, partition: int) -> bool:
+        """Tell whether there are alerts to write."""
+
+    def witness(self, partition: int) -> Witness | None:
+        """Return what wants to see events before the alerts are written, if anything; each once."""
+
+    def hear(self, partition: int) -> None:
+        """Take what the witness saw."""
+
+    def told(self, partition: int) -> Told:
+        """Return what there is to write."""
+
+    def written(self, partition: int) -> None:
+        """All of it was committed, and nothing was judged since."""
+
+    def close(self, partition: int) -> None:
+        """Forget the partition, if it is open."""
 
 
 def header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:

@@ -124,6 +124,8 @@ class Family:
     sums: tuple[Sum, ...] = (Sum.COUNT,)
     defaults: Mapping[str, str] = field(default_factory=dict)
     """What stands for an absent field, by field; any other absent field means no contribution."""
+    placed_by: int | None = None
+    """How many leading fields choose the partition, so that rows meet those of another family; None: all."""
     bounded: tuple[str, ...] = ()
     """Fields whose values are a small closed set: they keep their value under ``_other``."""
     distincts: tuple[Distinct, ...] = ()
@@ -230,6 +232,7 @@ FAMILIES: Final = (
             ),
         ),
         defaults={"sending_ip": NO_VALUE},
+        placed_by=2,
         bounded=("provider", "bounce_class"),
     ),
     Family(

@@ -9,7 +9,8 @@ Layout, version 1, MessagePack of an array: ``[version, length_ms, families]``, 
 :mod:`pipeline.core.delta`; a row's pane is the first base pane of the tier's pane.  Distinct values
 are those last seen in the pane, in frames of the tier whose panes the longest of their windows is
 made of.  Headers: ``deltas_end``, ``closed_until`` (JSON, ms by pane length in ms), ``schema``,
-``epoch`` and ``token`` as in :class:`Cut`, ``tier`` (the pane length in ms).
+``epoch`` and ``token`` as in :class:`Cut`, ``tier`` (the pane length in ms, or :data:`WATCH`: frames of
+families that no reader of panes knows, good for any epoch).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pipeline.core.pane import HOUR_MS, MINUTE_MS
 VERSION: Final = 1
 TIERS_MS: Final = (MINUTE_MS, 5 * MINUTE_MS)
 """Lengths of panes that are rolled up; shorter ones are needed for minutes only."""
+WATCH: Final = "watch"
+"""Header ``tier`` of frames that hold what anomaly detection learned, for itself alone."""
 GRACE_MS: Final = MINUTE_MS
 """How long after its end a pane stays open for what comes out of order."""
 LATE_EVERY_MS: Final = 5 * MINUTE_MS
@@ -103,8 +106,8 @@ class Cut:
             [f"rollup{VERSION}", self.schema, self.epoch, self.token, *map(str, closed)]
         )
 
-    def headers(self, length_ms: int) -> list[tuple[str, bytes]]:
-        """Return the headers of a frame of this transaction."""
+    def headers(self, tier: int | str) -> list[tuple[str, bytes]]:
+        """Return the headers of a frame of this transaction; *tier* is a pane length in ms."""
         closed = {str(length): until for length, until in sorted(self.closed_until.items())}
         return [
             ("deltas_end", str(self.deltas_end).encode()),
@@ -112,7 +115,7 @@ class Cut:
             ("schema", self.schema.encode()),
             ("epoch", self.epoch.encode()),
             ("token", self.token.encode()),
-            ("tier", str(length_ms).encode()),
+            ("tier", str(tier).encode()),
         ]
 
 

@@ -57,6 +57,12 @@ TOPICS: Final = (
         "none; partition of the deltas",
         2 * DAY_MS,
     ),
+    Topic(
+        "alerts",
+        "anomalies: one record when an episode begins, one when it ends, JSON",
+        "JSON [kind, key, since]; partition of the deltas",
+        30 * DAY_MS,
+    ),
     Topic("seen", "seen event ids per batch (internal)", "none; partition of the source", None),
     Topic(
         "dead", "records that could not be used, with the reason", "as the raw record", 7 * DAY_MS

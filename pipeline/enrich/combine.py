@@ -110,7 +110,8 @@ class Combiner:
 
     def _keyed(self, family: Family, columns: Columns, places: Places) -> Keyed:
         names, key = _joined(family, columns, places)
-        target = np.fromiter(map(self._partition.__getitem__, names), np.int64, len(names))
+        placing = names if family.placed_by is None else _leading(names, family.placed_by)
+        target = np.fromiter(map(self._partition.__getitem__, placing), np.int64, len(names))
         order = np.argsort(target, kind="stable")
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
@@ -204,6 +205,11 @@ def _joined(family: Family, columns: Columns, places: Places) -> tuple[list[str]
             for value in found.values.tolist()
         ]
     return texts, found.inverse
+
+
+def _leading(names: Sequence[str], fields: int) -> list[str]:
+    """Return the first fields of joined keys."""
+    return [KEY_SEPARATOR.join(name.split(KEY_SEPARATOR, fields)[:fields]) for name in names]
 
 
 def _cut(whole: FamilyRows, keys: list[str], start: int, end: int) -> FamilyRows:

@@ -81,6 +81,13 @@ PIPELINE: Final = (
         "Assigned partitions that stopped for good and need an operator; see /health.",
     ),
     Metric(
+        "mail_user_anomaly_score",
+        "gauge",
+        ("user",),
+        "How near an account is to an alert: the highest of value over limit in the open 5 min pane and "
+        "the one before, 1 or more is out of the ordinary; of each worker the 100 highest.",
+    ),
+    Metric(
         "mailstream_keys_folded",
         "gauge",
         ("family",),

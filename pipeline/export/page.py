@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric
@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.tally import Tally
+from pipeline.detect.alerts import Kind
+from pipeline.detect.watch import Watch
 from pipeline.export.catalogue import window_metrics
 from pipeline.export.freshness import Freshness
 from pipeline.export.prometheus import PipelineCollector, worker_registry
@@ -22,6 +24,8 @@ from pipeline.kit.settings import Settings
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 _END: Final = b"# EOF\n"
+_JUDGED: Final = {"user": Kind.HIJACKED_ACCOUNT, "ip_provider": Kind.IP_BLOCKED}
+"""Families whose keys have episodes."""
 _WINDOW_NAMES: Final = frozenset(metric.name for metric in window_metrics())
 
 
@@ -43,8 +47,10 @@ class Exporter:
         stats: EngineStats,
         clock: Clock,
         version: str,
+        watch: Watch | None = None,
     ) -> None:
         """Read the parts at each scrape; nothing is copied before."""
+        self._watch = watch
         self._board = board
         self._clock = clock
         self._families = [
@@ -62,6 +68,7 @@ class Exporter:
                 expected_origins=settings.expected_origins,
                 version=version,
                 now_ms=clock.now_ms,
+                scores=lambda: {} if watch is None else watch.scores(),
                 folded=lambda: {text.family.name: text.folded for text in self._families},
                 capped=lambda: {
                     text.family.name: text.capped
@@ -110,9 +117,14 @@ class Exporter:
                 self._board.settle(name, partition)
                 await asyncio.sleep(0)
             shares = self._board.shares(name, self.freshness.hidden()) if member else []
-            parts.append(text.render(shares, self._board.groups(name)))
+            parts.append(text.render(shares, self._board.groups(name), self._needed(name)))
             await asyncio.sleep(0)
         return parts
+
+    def _needed(self, family: str) -> Collection[str]:
+        """Return the keys of open episodes, which must not lose their name."""
+        kind = _JUDGED.get(family)
+        return () if self._watch is None or kind is None else self._watch.open_keys(kind)
 
     async def _rest(
         self, encoder: Callable[[Collector], bytes], names: frozenset[str], *, openmetrics: bool

@@ -39,6 +39,7 @@ class PipelineCollector(Collector):
         expected_origins: Sequence[str],
         version: str,
         now_ms: Callable[[], int],
+        scores: Callable[[], Mapping[str, float]],
         folded: Callable[[], Mapping[str, int]],
         capped: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -52,6 +53,7 @@ class PipelineCollector(Collector):
             expected_origins: Origins that have a series before they are heard of.
             version: Of the program.
             now_ms: The wall clock.
+            scores: How near accounts are to an alert.
             folded: Keys under ``_other`` by family.
             capped: Keys with more distinct values than are counted, by family.
         """
@@ -62,6 +64,7 @@ class PipelineCollector(Collector):
         self._expected = tuple(expected_origins)
         self._version = version
         self._now_ms = now_ms
+        self._scores = scores
         self._folded = folded
         self._capped = capped
 
@@ -86,6 +89,8 @@ class PipelineCollector(Collector):
         )
         yield _single("mailstream_delay_seconds", self._freshness.delay_ms(now_ms) / 1000)
         yield _single("mailstream_partitions_stopped", len(self._freshness.stopped()))
+        scores = self._scores()
+        yield _gauge("mail_user_anomaly_score", [((user,), one) for user, one in scores.items()])
         folded = self._folded()
         yield _gauge("mailstream_keys_folded", [((name,), keys) for name, keys in folded.items()])
         capped = self._capped()

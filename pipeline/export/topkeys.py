@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -42,9 +42,10 @@ class TopKeys:
         self._count = family.sums.index(Sum.COUNT)
         self._kept: frozenset[str] = frozenset()
 
-    def choose(self, shares: Sequence[Share]) -> Choice:
+    def choose(self, shares: Sequence[Share], needed: Collection[str] = ()) -> Choice:
         """Rank all keys by their count over all event types, ties by key.
 
+        The keys in *needed* keep their name whatever their rank, beside those of the ranking.
         A key that was kept stays while its count is at least 80 % of that of the last place in
         the plain ranking; the other places go to the highest ranked.
         """
@@ -58,7 +59,11 @@ class TopKeys:
         alive = int(np.count_nonzero(rank >= 0))
         kept = rank >= 0 if alive <= self._limit else self._chosen(rank, shares, starts)
         self._kept = frozenset(_names(np.flatnonzero(kept), shares, starts))
-        return Choice(np.split(kept, starts[1:-1]) if shares else [], max(0, alive - self._limit))
+        for share, start in zip(shares, starts, strict=False):
+            numbers = [share.number(key) for key in needed]
+            kept[[start + number for number in numbers if number is not None]] = True
+        folded = alive - int(np.count_nonzero(kept))
+        return Choice(np.split(kept, starts[1:-1]) if shares else [], folded)
 
     def _chosen(
         self, rank: NDArray[np.int64], shares: Sequence[Share], starts: Sequence[int]

@@ -6,7 +6,7 @@ prometheus_client needs a ``Sample`` and a sorted dict per series, 7 us each; he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -82,9 +82,20 @@ class FamilyText:
         self._owner: dict[str, int] = {}
         self._epochs: frozenset[int] = frozenset()
 
-    def render(self, shares: Sequence[Share], groups: Sequence[tuple[str, ...]]) -> str:
-        """Return the family's part of the page; *groups* are the values of bounded fields."""
-        choice = self._top.choose(shares)
+    def render(
+        self,
+        shares: Sequence[Share],
+        groups: Sequence[tuple[str, ...]],
+        needed: Collection[str] = (),
+    ) -> str:
+        """Return the family's part of the page.
+
+        Args:
+            shares: What complete partitions hold.
+            groups: The values of bounded fields.
+            needed: Joined keys that keep their name.
+        """
+        choice = self._top.choose(shares, needed)
         self.folded = choice.folded
         blocks = [self._named(share, kept) for share, kept in zip(shares, choice.kept, strict=True)]
         if choice.folded:

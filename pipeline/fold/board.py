@@ -23,7 +23,7 @@ from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import DISTINCT_LIMIT, FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.rollup import Cut
 from pipeline.fold.rolling import Rolling
-from pipeline.fold.share import FamilyFold, History, Share
+from pipeline.fold.share import FamilyFold, History, PaneRows, Share
 from pipeline.fold.slots import Groups
 from pipeline.fold.windows import tiers
 
@@ -166,6 +166,27 @@ class Board:
     def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
         """Take over what was committed; return whether late rows were in it."""
         return self._held(partition).rolling.rolled_up(until)
+
+    def closed_until(self, partition: int) -> Mapping[int, int]:
+        """Return by pane length the start of the first pane that is not closed, in ms."""
+        return self._held(partition).rolling.closed_until
+
+    def begun(self, partition: int, family: str, length_ms: int) -> list[int]:
+        """Return the starts of the panes with rows of the family that have begun, oldest first."""
+        fold = self._held(partition).families[family]
+        fold.settle(self._now_ms)
+        tier = next(tier for tier in fold.tiers if tier.length_ms == length_ms)
+        return [index * length_ms for index in tier.between(0, self._now_ms // length_ms + 1)]
+
+    def pane(self, partition: int, family: str, length_ms: int, start_ms: int) -> PaneRows:
+        """Return what one pane of a family holds so far."""
+        return self._held(partition).families[family].pane(length_ms, start_ms)
+
+    def last_seen(
+        self, partition: int, family: str, name: str, start_ms: int, end_ms: int
+    ) -> dict[str, int]:
+        """Return by joined key how many values of a distinct count were last seen in this time."""
+        return self._held(partition).families[family].last_seen(name, start_ms, end_ms)
 
     def close(self, partition: int) -> None:
         """Drop the partition's panes, if it is open."""

@@ -39,6 +39,11 @@ class Rolling:
         self._looked: int | None = None
         self._count_everything()
 
+    @property
+    def closed_until(self) -> Mapping[int, int]:
+        """Return by pane length the start of the first pane that is not closed, in ms."""
+        return self._closed
+
     # -- recovering
 
     def restore(self, values: Iterable[bytes], now_ms: int) -> None:

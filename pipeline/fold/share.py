@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.delta import DistinctRows, FamilyRows
-from pipeline.core.families import Family
+from pipeline.core.families import Family, Sum
 from pipeline.core.pane import BASE_PANE_MS
 from pipeline.fold.columns import Pending, Rows, longer
 from pipeline.fold.distincts import DistinctFold, distinct_windows
@@ -65,6 +65,19 @@ class Share:
     def number(self, key: str) -> int | None:
         """Return the number of a joined key, or None if it is not in use."""
         return self.slots.number(key)
+
+
+@dataclass(frozen=True, slots=True)
+class PaneRows:
+    """What one pane of a family holds: a row per key and event type."""
+
+    names: Sequence[str]
+    """Joined keys by key number."""
+    key: NDArray[np.int32]
+    """Key number."""
+    event_type: NDArray[np.uint8]
+    """Event type number."""
+    sums: Mapping[Sum, NDArray[np.int64]]
 
 
 class FamilyFold:
@@ -140,6 +153,32 @@ class FamilyFold:
             values = {name: parts[part] for name, parts in seen.items()}
             base_pane = index * (length_ms // BASE_PANE_MS)
             yield from self._rows(slots[inside], sums[:, inside], base_pane, values)
+
+    def pane(self, length_ms: int, start_ms: int) -> PaneRows:
+        """Return what the pane of this length and start holds so far."""
+        tier = next(tier for tier in self._tiers if tier.length_ms == length_ms)
+        pane = tier.pane(start_ms // length_ms, late=False)
+        if pane is None:
+            nothing = np.zeros(0, np.int64)
+            return PaneRows(
+                (),
+                np.zeros(0, np.int32),
+                np.zeros(0, np.uint8),
+                dict.fromkeys(self._sums, nothing),
+            )
+        slots, sums = pane.content(self._slots.size)
+        return PaneRows(
+            self._slots.names,
+            self._slots.key[slots],
+            self._slots.event_type[slots],
+            dict(zip(self._sums, sums, strict=True)),
+        )
+
+    def last_seen(self, name: str, start_ms: int, end_ms: int) -> dict[str, int]:
+        """Return by joined key how many values of a distinct count were last seen in this time."""
+        counts = np.bincount(self._distincts[name].seen(start_ms, end_ms).key)
+        names = self._slots.names
+        return {names[number]: int(counts[number]) for number in np.flatnonzero(counts).tolist()}
 
     def _seen(
         self, length_ms: int, index: int, slots: NDArray[np.int32]

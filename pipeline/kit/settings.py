@@ -27,6 +27,7 @@ from pipeline.kit.settings_base import (
     between,
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
+from pipeline.kit.settings_detect import DetectSettings
 from pipeline.kit.settings_families import Dimensions, FamilyName
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
@@ -248,6 +249,8 @@ class PipelineSettings(Section):
         "one or two fields of an event; of customer mail, and of all mail where `direction` is one "
         "of the fields. The fields are " + ", ".join(DIMENSION_FIELDS) + ".",
     )
+
+    detect: DetectSettings = DetectSettings()
 
     @property
     def families(self) -> tuple[Family, ...]:

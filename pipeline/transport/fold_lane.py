@@ -21,6 +21,7 @@ from pipeline.transport.lane import Lane, Surroundings
 from pipeline.transport.options import FOLD_MARGIN_MS
 from pipeline.transport.reader import Bounds
 from pipeline.transport.rollups import RollupPlan, Rollups
+from pipeline.transport.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class FoldLane(Lane):
         self._step = step
         self._plan = plan
         self._rollups = None if plan is None else Rollups(tp, plan, shared.options)
+        self._watch: Watching | None = None
+        if plan is not None and plan.watch is not None:
+            self._watch = Watching(tp.partition, plan.watch, shared.options, self._arrived.set)
         self._base: Committed | None = None
         """What is committed, as far as :attr:`_whole` state knows."""
         self._keep = False
@@ -103,20 +107,20 @@ class FoldLane(Lane):
         if rollups is None or self._plan is None:
             return None
         cut = rollups.cut_of(committed, bounds.last_stable)
-        if cut is not None:
-            if await rollups.restore(cut, self.shared.clock.now_ms(), self.shared.turn):
-                with own_code():
-                    self._plan.step.follow(partition, cut)
-            else:
-                log.error("roll-ups are missing: the deltas are read instead", extra=self._place())
-                cut = None
-                self._begin()
+        found = await rollups.restore(cut, self.shared.clock.now_ms(), self.shared.turn)
+        if cut is not None and found:
+            with own_code():
+                self._plan.step.follow(partition, cut)
+        elif cut is not None:
+            log.error("roll-ups are missing: the deltas are read instead", extra=self._place())
+            cut = None
+            self._begin()
         rollups.begin(cut)
         return cut
 
     def _begin(self) -> None:
         """Begin with empty panes."""
-        self.drop()
+        self._drop_panes()
         with own_code():
             self._step.open(self.tp.partition)
         self._held = True
@@ -155,11 +159,13 @@ class FoldLane(Lane):
         rollups, plan, tap = self._rollups, self._plan, self._tap
         if rollups is None or plan is None or tap is None or not self.stats.ready:
             return
-        now_ms = self.shared.clock.now_ms()
+        now_ms, partition = self.shared.clock.now_ms(), self.tp.partition
         late = now_ms - self._late_at_ms >= LATE_EVERY_MS
         caught_up = not self._inbox and self.next >= self._end()
         with own_code():
-            until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
+            until = plan.step.closing(partition, now_ms, caught_up=caught_up, late=late)
+            if self._watch is not None:
+                until = self._watch.due(until, plan.step, now_ms, caught_up=caught_up)
         if until is None:
             return
         async with self._working():
@@ -209,7 +215,12 @@ class FoldLane(Lane):
             self.drop()
 
     def drop(self) -> None:
-        """Drop the panes."""
+        """Drop the panes, and what was found in them."""
+        self._drop_panes()
+        if self._watch is not None:
+            self._watch.drop()
+
+    def _drop_panes(self) -> None:
         self._whole = False
         self.stats.ready = False
         if self._held:

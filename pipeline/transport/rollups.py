@@ -8,6 +8,7 @@ end of the log is the end of what there is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +17,35 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
-from pipeline.core.batch import Output, OutRecord, Record, RollupStep, TopicPartition, header
-from pipeline.core.rollup import SKEW_MS, Cut, decode_cut, of_use
+from pipeline.core.batch import (
+    AlertStep,
+    Output,
+    OutRecord,
+    Record,
+    RollupStep,
+    TopicPartition,
+    header,
+)
+from pipeline.core.rollup import SKEW_MS, WATCH, Cut, cut_in, decode_cut, of_use
 from pipeline.core.topics import TopicNames
-from pipeline.kit.clients import stop_consumer
 from pipeline.kit.transactions import Committed, TransactionalProducer
 from pipeline.transport.errors import own_code
 from pipeline.transport.options import EngineOptions
+from pipeline.transport.tail import reading, records_until
 
-WAIT_MS: Final = 100
+log = logging.getLogger(__name__)
+
 CHUNK_BYTES: Final = 256 << 10
 """Frames handed over between two turns of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPlan:
+    """Which step finds anomalies, where they are written, and where events tell more of them."""
+
+    step: AlertStep
+    topic: str
+    events: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +57,8 @@ class RollupPlan:
     names: TopicNames
     horizon_ms: int
     """The longest window."""
+    watch: WatchPlan | None = None
+    """What looks for anomalies in the panes, if anything does."""
 
 
 class Rollups:
@@ -49,7 +70,7 @@ class Rollups:
         self._target = TopicPartition(plan.topic, tp.partition)
         self.producer = TransactionalProducer(
             plan.names.transactional_id(tp.topic, tp.partition),
-            [plan.topic],
+            [plan.topic] if plan.watch is None else [plan.topic, plan.watch.topic],
             options.transactions,
             plan.names.app_id,
         )
@@ -66,50 +87,63 @@ class Rollups:
         """Go on in the epoch of *cut*, or begin a new one: nothing is rolled up then."""
         self._epoch = uuid.uuid4().hex if cut is None else cut.epoch
 
-    async def restore(self, cut: Cut, now_ms: int, turn: asyncio.Lock) -> bool:
-        """Feed the step the frames of the epoch, up to those of *cut*.
+    async def restore(self, cut: Cut | None, now_ms: int, turn: asyncio.Lock) -> bool:
+        """Feed the step the frames of the epoch, up to those of *cut*, and the watch its own.
 
         Args:
-            cut: What is committed.
+            cut: What is committed and of use, if anything is.
             now_ms: The wall clock.
             turn: Held while computing.
 
         Returns:
-            Whether the last frame of *cut* was there.  If not, the topic lost frames: what was
-            fed is of no use.
+            Whether the last frame of *cut* was there.  If not, the topic lost frames: what the
+            step was fed is of no use.
         """
-        options = self._options
-        consumer = AIOKafkaConsumer(
-            **options.client,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=WAIT_MS,
-            max_partition_fetch_bytes=options.partition_fetch_bytes,
-            request_timeout_ms=options.request_timeout_ms,
-        )
-        try:
-            await consumer.start()
+        watch = self._plan.watch
+        if cut is None and watch is None:
+            return False
+        async with reading(self._options) as consumer:
+            if watch is not None:
+                await self._recall(consumer, watch)
             return await self._follow(consumer, cut, now_ms, turn)
-        finally:
-            await stop_consumer(consumer)
+
+    async def _recall(self, consumer: AIOKafkaConsumer, watch: WatchPlan) -> None:
+        """Feed the watch all alerts."""
+        with own_code():
+            watch.step.open(self._tp.partition)
+        partition = KafkaPartition(watch.topic, self._tp.partition)
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        values = []
+        async for records in records_until(consumer, await consumer.end_offsets([partition])):
+            values += [record.value or b"" for record in records]
+        with own_code():
+            unreadable = watch.step.restore(self._tp.partition, values)
+        if unreadable:
+            log.error("records are no alerts", extra={"topic": watch.topic, "records": unreadable})
 
     async def _follow(
-        self, consumer: AIOKafkaConsumer, cut: Cut, now_ms: int, turn: asyncio.Lock
+        self, consumer: AIOKafkaConsumer, cut: Cut | None, now_ms: int, turn: asyncio.Lock
     ) -> bool:
         partition = KafkaPartition(*self._target)
         consumer.assign([partition])
-        end = (await consumer.end_offsets([partition]))[partition]
-        # Frames are written after their pane ended, the last ones of the cut perhaps long ago.
-        closed_ms = max(cut.closed_until.values(), default=0)
-        since_ms = min(now_ms - self._plan.horizon_ms, closed_ms) - SKEW_MS
-        found = (await consumer.offsets_for_times({partition: max(0, since_ms)}))[partition]
-        consumer.seek(partition, end if found is None else found.offset)
+        ends = await consumer.end_offsets([partition])
+        since_ms = now_ms - self._plan.horizon_ms
+        if cut is not None:
+            # Frames are written after their pane ended, the last ones of the cut perhaps long ago.
+            since_ms = min(since_ms, max(cut.closed_until.values(), default=0))
+        found = (await consumer.offsets_for_times({partition: max(0, since_ms - SKEW_MS)}))[
+            partition
+        ]
+        consumer.seek(partition, ends[partition] if found is None else found.offset)
         met = False
-        epoch, token = cut.epoch.encode(), cut.token.encode()
-        while await consumer.position(partition) < end:
-            fetched = await consumer.getmany(timeout_ms=WAIT_MS)
-            records: Sequence[Record] = fetched.get(partition, ())
+        async for records in records_until(consumer, ends):
+            for record in records:
+                if header(record.headers, "tier") == WATCH.encode():
+                    self._learn(record)
+            if cut is None:
+                continue
+            epoch, token = cut.epoch.encode(), cut.token.encode()
             ours = [record for record in records if header(record.headers, "epoch") == epoch]
             met = met or any(header(record.headers, "token") == token for record in ours)
             for values in _chunks([record for record in ours if of_use(record, now_ms)]):
@@ -119,15 +153,23 @@ class Rollups:
                 await asyncio.sleep(0)
         return met
 
+    def _learn(self, record: Record) -> None:
+        written, watch = cut_in(record.headers), self._plan.watch
+        if written is not None and watch is not None:
+            with own_code():
+                watch.step.learn(self._tp.partition, record.value or b"", written.closed_until)
+
     async def commit(
         self, position: int, until: Mapping[int, int], now_ms: int
     ) -> tuple[Committed, bool]:
-        """Write a roll-up with the position in the deltas, in one transaction.
+        """Write a roll-up, and what the watch has to tell, with the position in the deltas.
+
+        All in one transaction.
 
         Returns:
             What is committed now, and whether late rows were written.
         """
-        step, partition = self._plan.step, self._tp.partition
+        step, watch, partition = self._plan.step, self._plan.watch, self._tp.partition
         cut = Cut(step.schema, self._epoch, uuid.uuid4().hex, until, position)
         records: list[OutRecord] = []
         with own_code():
@@ -139,11 +181,21 @@ class Rollups:
                 break
             records.append(OutRecord(frame[1], None, cut.headers(frame[0])))
             await asyncio.sleep(0)
-        prepared = self.producer.prepare([Output(*self._target, records)], now_ms)
+        outputs = [Output(*self._target, records)]
+        if watch is not None:
+            with own_code():
+                told = watch.step.told(partition)
+            headers = cut.headers(WATCH)
+            records += [OutRecord(value, None, headers) for value in told.frames]
+            if told.alerts:
+                outputs.append(Output(watch.topic, partition, told.alerts))
+        prepared = self.producer.prepare(outputs, now_ms)
         committed = Committed(position, cut.encode())
         await self.producer.commit(prepared, {self._tp: committed})
         with own_code():
             late = step.rolled_up(partition, until)
+            if watch is not None:
+                watch.step.written(partition)
         return committed, late
 
 
