@@ -25,6 +25,10 @@ def nothing_known(_key: tuple[str, ...]) -> Facts:
     return Facts()
 
 
+_Scored = dict[str, tuple[float, Figures]]
+"""Score and figures of the accounts that do enough to be judged."""
+
+
 class _Known(NamedTuple):
     limits: Limits
     first_ms: int | None
@@ -55,20 +59,20 @@ class AccountDetector:
     def learn(self, pane_ms: int, accounts: Accounts) -> None:
         """Take a closed pane, or late rows of one, without judging it."""
         if self.episodes.open:
-            for user, (score, _) in self._scored(accounts).items():
-                if score >= self.rules.calm:
-                    self.episodes.go_on((user,), pane_ms)
+            self._go_on(pane_ms, self._scored(accounts))
         self._remember(pane_ms, accounts)
 
     def look(self, pane_ms: int, accounts: Accounts, known: KnownOf = nothing_known) -> list[Alert]:
         """Judge the open pane as it is so far; call it as often as wanted."""
-        return self._judge(pane_ms, accounts, known)
+        return self._judge(pane_ms, self._scored(accounts), known)
 
     def close(
         self, pane_ms: int, accounts: Accounts, known: KnownOf = nothing_known
     ) -> list[Alert]:
         """Judge a pane that has closed, end the episodes that are over, and learn the pane."""
-        alerts = self._judge(pane_ms, accounts, known)
+        scored = self._scored(accounts)
+        alerts = self._judge(pane_ms, scored, known)
+        self._go_on(pane_ms, scored)
         alerts.extend(self.episodes.end(pane_ms))
         self._remember(pane_ms, accounts)
         return alerts
@@ -80,22 +84,24 @@ class AccountDetector:
         self._limits.clear()
         self._fleet = None
 
-    def _judge(self, pane_ms: int, accounts: Accounts, known: KnownOf) -> list[Alert]:
+    def _go_on(self, pane_ms: int, scored: _Scored) -> None:
+        """Note which episodes a closed pane prolongs; an open one may look worse than it becomes."""
+        for user, (score, _) in scored.items():
+            if score >= self.rules.calm:
+                self.episodes.go_on((user,), pane_ms)
+
+    def _judge(self, pane_ms: int, scored: _Scored, known: KnownOf) -> list[Alert]:
         alerts: list[Alert] = []
-        judged = self._scored(accounts)
-        for user, (score, figures) in sorted(judged.items()):
+        for user, (score, figures) in sorted(scored.items()):
             key = (user,)
-            if key in self.episodes.open:
-                if score >= self.rules.calm:
-                    self.episodes.go_on(key, pane_ms)
-            elif score >= 1.0:
+            if score >= 1.0 and key not in self.episodes.open:
                 evidence = self._evidence(user, figures, pane_ms) | known(key).evidence()
                 alerts.append(self.episodes.begin(key, pane_ms, evidence))
-        highest = sorted((-score, user) for user, (score, _) in judged.items())[:MOST_SCORES]
+        highest = sorted((-score, user) for user, (score, _) in scored.items())[:MOST_SCORES]
         self.scores = {user: -score for score, user in highest}
         return alerts
 
-    def _scored(self, accounts: Accounts) -> dict[str, tuple[float, Figures]]:
+    def _scored(self, accounts: Accounts) -> _Scored:
         """Return score and figures of the accounts that do enough to be judged."""
         rules = self.rules
         if self._history.panes < rules.least_panes:

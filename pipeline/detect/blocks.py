@@ -90,6 +90,7 @@ class BlockDetector:
         """Judge a pane that has closed, and end the episodes that are over."""
         panes = _panes(addresses)
         alerts = self._judge(pane_ms, panes, known)
+        self._go_on(pane_ms, panes)
         alerts.extend(self.episodes.end(pane_ms))
         self.episodes.forget(pane_ms)
         self._remember(pane_ms, panes)
@@ -100,7 +101,6 @@ class BlockDetector:
             self._before, self._before_ms = panes, pane_ms
 
     def _judge(self, pane_ms: int, panes: _Panes, known: KnownOf) -> list[Alert]:
-        self._go_on(pane_ms, panes)
         adjacent = self._before if self._before_ms == pane_ms - PANE_MS else {}
         alerts = []
         for key, now in sorted(panes.items()):
@@ -113,6 +113,7 @@ class BlockDetector:
         return alerts
 
     def _go_on(self, pane_ms: int, panes: _Panes) -> None:
+        """Note which episodes a closed pane prolongs; an open one may look worse than it becomes."""
         rules = self.rules
         for key in self.episodes.open:
             now = panes.get(key, Attempts())
