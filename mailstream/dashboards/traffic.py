@@ -98,6 +98,10 @@ USER: Final = Board(
                 over_time("Events", "mail_user_events", "user, event_type", _USER),
                 over_time("Recipients", "mail_user_recipients", "user", _USER),
                 over_time("Logins", "mail_user_auth", "user, result, scope", _USER),
+                lines(
+                    "How far from ordinary (1: an alert)",
+                    Query(f"max by (user) (mail_user_anomaly_score{{{_USER}}})", "{{user}}"),
+                ),
                 over_time(
                     "How it logged in to send", "mail_user_auth_method", "user, auth_method", _USER
                 ),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
@@ -13,7 +13,6 @@ from prometheus_client.registry import Collector
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.tally import Tally
 from pipeline.detect.alerts import Kind
-from pipeline.detect.watch import Watch
 from pipeline.export.catalogue import window_metrics
 from pipeline.export.freshness import Freshness
 from pipeline.export.prometheus import PipelineCollector, worker_registry
@@ -27,6 +26,16 @@ _END: Final = b"# EOF\n"
 _JUDGED: Final = {"user": Kind.HIJACKED_ACCOUNT, "ip_provider": Kind.IP_BLOCKED}
 """Families whose keys have episodes."""
 _WINDOW_NAMES: Final = frozenset(metric.name for metric in window_metrics())
+
+
+class Judged(Protocol):
+    """What anomaly detection shows (:class:`pipeline.detect.watch.Watch`)."""
+
+    def scores(self) -> Mapping[str, float]:
+        """Return value over limit by account."""
+
+    def open_keys(self, kind: Kind) -> Collection[str]:
+        """Return the joined keys of the open episodes."""
 
 
 class Page(NamedTuple):
@@ -47,7 +56,7 @@ class Exporter:
         stats: EngineStats,
         clock: Clock,
         version: str,
-        watch: Watch | None = None,
+        watch: Judged | None = None,
     ) -> None:
         """Read the parts at each scrape; nothing is copied before."""
         self._watch = watch

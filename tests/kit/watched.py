@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mailstream.simulation.traffic import SimulatedEvent
@@ -123,8 +123,8 @@ class Partition:
         self.board.complete(0)
 
     def _fold(self, now_ms: int) -> None:
-        rows = {
-            family: [self._row(family, *place, count) for place, count in counted.items()]
+        rows: dict[str, Sequence[Row]] = {
+            family: [self._row(family, place, count) for place, count in counted.items()]
             for family, counted in self._rows.items()
         }
         self._rows.clear()
@@ -136,8 +136,8 @@ class Partition:
             self.deltas.append(record)
             self.board.fold(0, [record], now_ms)
 
-    def _row(self, family: str, key: Any, kind: str, pane: int, count: int) -> Row:
-        place = key, kind, pane
+    def _row(self, family: str, place: tuple[Any, str, int], count: int) -> Row:
+        key, kind, pane = place
         values = {
             name: sorted(found) for name, found in self._values.get((family, *place), {}).items()
         }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats, OriginTimes, PartitionStats
 from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS, Tally
+from pipeline.detect.alerts import Kind
 from pipeline.export.page import Exporter
 from pipeline.fold.board import Board
 from pipeline.kit.settings import PipelineSettings, Settings
@@ -26,6 +27,20 @@ DELTAS = "mail.deltas"
 RAW = "mail.raw.zonemta"
 SESSION_MS = 10_000
 WINDOWS = (60_000, 300_000, 3_600_000)
+
+
+class Anomalies:
+    """What anomaly detection would show; nothing until it is set."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, float] = {}
+        self.open: dict[Kind, set[str]] = {}
+
+    def scores(self) -> Mapping[str, float]:
+        return self.shown
+
+    def open_keys(self, kind: Kind) -> Collection[str]:
+        return self.open.get(kind, ())
 
 
 class Worker:
@@ -46,8 +61,15 @@ class Worker:
             self.assign(DELTAS, partition).ready = True
             self.board.open(partition)
             self.board.complete(partition)
+        self.anomalies = Anomalies()
         self.exporter = Exporter(
-            self.settings, self.board, self.tally, self.stats, self.clock, "0.1.0"
+            self.settings,
+            self.board,
+            self.tally,
+            self.stats,
+            self.clock,
+            "0.1.0",
+            self.anomalies,
         )
 
     def assign(self, topic: str, partition: int) -> PartitionStats:
@@ -121,6 +143,7 @@ def golden_worker() -> Worker:
         ],
         route_success=[Row(("own-to-gmail", "probe1"), "probe", ten, 2)],
     )
+    worker.anomalies.shown = {"ann@a.example": 1.5}
     fill_tally(worker.tally)
     fill_stats(worker)
     return worker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,9 +37,9 @@ def board_of(family: Family, rows: Sequence[Row], partitions: int = 3) -> Board:
     return board
 
 
-def chosen(top: TopKeys, board: Board) -> set[str]:
+def chosen(top: TopKeys, board: Board, needed: Collection[str] = ()) -> set[str]:
     shares = board.shares("user")
-    choice = top.choose(shares)
+    choice = top.choose(shares, needed)
     kept = {
         share.names[number]
         for share, mask in zip(shares, choice.kept, strict=True)
@@ -52,6 +52,17 @@ def chosen(top: TopKeys, board: Board) -> set[str]:
 
 def users(counts: dict[str, int]) -> list[Row]:
     return [Row((key,), "sent", NOW, count) for key, count in counts.items()]
+
+
+@given(COUNTS, st.integers(1, 12), st.sets(st.sampled_from([f"k{n:02}" for n in range(30)])))
+def test_needed_keys_keep_their_name_and_take_no_place(
+    counts: dict[str, int], limit: int, needed: set[str]
+) -> None:
+    board = board_of(FAMILY["user"], users(counts))
+    ranked = chosen(TopKeys(FAMILY["user"], limit, WINDOWS), board)
+    top = TopKeys(FAMILY["user"], limit, WINDOWS)
+    assert chosen(top, board, needed) == ranked | (needed & set(counts))
+    assert chosen(top, board) == ranked
 
 
 @given(COUNTS, st.integers(1, 12))
