@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.families import FAMILIES, Family
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.rollup import GRACE_MS, Cut, cut_in, decode_cut, deltas_since, of_use
 from pipeline.fold.board import Board
@@ -117,9 +118,11 @@ STEPS = st.one_of(lives(), st.lists(ANY, max_size=20))
 class Partition:
     """One partition with its two logs, as the transport would drive it."""
 
-    def __init__(self, windows: Sequence[int]) -> None:
-        self.windows = windows
-        self.now = NOW
+    def __init__(
+        self, windows: Sequence[int], families: Sequence[Family] = FAMILIES, now: int = NOW
+    ) -> None:
+        self.windows, self.families = windows, families
+        self.now = now
         self.rows: list[Row] = []
         self.deltas: list[FrameRecord] = []
         self.rollups: list[FrameRecord] = []
@@ -128,7 +131,7 @@ class Partition:
         self.board.complete(0)
 
     def _opened(self) -> Board:
-        board = Board(self.windows)
+        board = Board(self.windows, self.families)
         board.open(0)
         board.advance(self.now)
         return board
@@ -136,8 +139,10 @@ class Partition:
     def fold(self, rows: Sequence[Row]) -> None:
         moved = [row._replace(event_ms=row.event_ms + self.now - NOW) for row in rows]
         self.rows.extend(moved)
-        value = frame({"user": moved, "ip": moved}, watermark_ms=self.now)
-        record = value._replace(offset=len(self.deltas), timestamp=self.now)
+        self.take(frame({"user": moved, "ip": moved}, watermark_ms=self.now).value)
+
+    def take(self, value: bytes | None) -> None:
+        record = FrameRecord(value, len(self.deltas), self.now)
         self.deltas.append(record)
         self.board.fold(0, [record], self.now)
 
