@@ -63,6 +63,8 @@ class Rolling:
         self._closed = dict(cut.closed_until)
         self._cut_at = cut.deltas_end
         self._turn(self._closed, now_ms)
+        for tier in self._tiers():
+            tier.given_up = -1  # what was restored is in frames
 
     def reach(self, offset: int, now_ms: int) -> None:
         """Prepare for the delta record at *offset*."""
@@ -120,7 +122,7 @@ class Rolling:
             return None
         self._settle(now_ms)
         waiting = any(tier.late for tier in self._tiers())
-        if not waiting or late:
+        if (late or not waiting) and not self._misses(now_ms):
             until = {
                 length: self._until(length, closed, limit_ms)
                 for length, closed in self._closed.items()
@@ -129,6 +131,15 @@ class Rolling:
                 return until
         self._looked = limit_ms // MINUTE_MS
         return None
+
+    def _misses(self, now_ms: int) -> bool:
+        """Tell whether rows are gone, from memory too, that a worker with a right clock would show.
+
+        A clock that went ahead makes panes old too soon: as long as they are not by the log's own
+        time, the position stays, and with it the rows' delta records are read again.
+        """
+        log_ms = min(now_ms, self._stream_ms)
+        return any(tier.misses(log_ms) for tier in self._tiers() if tier.length_ms in self._closed)
 
     def _limit(self, now_ms: int, *, caught_up: bool) -> int:
         """Return the time before which panes must end to be closed."""

@@ -237,6 +237,8 @@ class FamilyFold:
         coarsest = self._tiers[-1]
         held = coarsest.held(coarsest.index(rows.pane))
         if not held.all():
+            for tier in self._tiers:
+                tier.leave_out(tier.index(rows.pane[~held]))
             rows = rows.only(held)
         rows = rows.with_used_keys()
         slots = self._slots.place(rows.keys, rows.key_index, rows.event_type)

@@ -49,6 +49,12 @@ class Pass(NamedTuple):
     by_ms: int
 
 
+class Clock(NamedTuple):
+    """The worker's clock goes wrong by so much, or right again; a new worker's is right."""
+
+    wrong_ms: int
+
+
 class RollUp(NamedTuple):
     """The partition is asked for a roll-up, which may fail to commit."""
 
@@ -66,7 +72,7 @@ class Recover(NamedTuple):
     """The roll-ups are of no use: the deltas are read alone, and a new epoch begins."""
 
 
-Step = Fold | Pass | RollUp | Recover
+Step = Fold | Pass | Clock | RollUp | Recover
 
 TOLD = st.builds(
     lambda row, values: row._replace(values={FIELD: values}),
@@ -77,6 +83,14 @@ TOLD = st.builds(
 RECOVER = st.builds(
     Recover, st.integers(1, 4), st.booleans(), st.sampled_from((False, False, False, True))
 )
+CLOCK = st.builds(
+    Clock,
+    st.one_of(
+        st.just(0),
+        st.integers(0, 3 * HOUR),
+        st.sampled_from((50 * MINUTE, HOUR, 23 * HOUR, 25 * HOUR)),
+    ),
+)
 ANY = st.one_of(
     st.lists(TOLD, min_size=1, max_size=6).map(Fold),
     st.one_of(
@@ -85,6 +99,7 @@ ANY = st.one_of(
     ).map(Pass),
     st.builds(RollUp, st.booleans(), st.booleans(), st.booleans()),
     RECOVER,
+    CLOCK,
 )
 DUE = RollUp(caught_up=True, late=True, committed=True)
 SOON = st.sampled_from((10 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 7 * MINUTE)).map(Pass)
@@ -108,6 +123,8 @@ def lives(draw: st.DrawFn) -> list[Step]:
             steps.append(draw(ANY))
         steps += [draw(SOON), DUE]
         turns: list[st.SearchStrategy[Step]] = [OLD, st.just(DUE), RECOVER, SOON, st.just(DUE)]
+        if not draw(st.integers(0, 3)):
+            steps += [draw(CLOCK), draw(OLD), DUE, draw(CLOCK), draw(SOON), draw(OLD), DUE]
         steps += [draw(turn) for turn in turns if draw(st.integers(0, 3))]
     return steps
 
@@ -123,6 +140,8 @@ class Partition:
     ) -> None:
         self.windows, self.families = windows, families
         self.now = now
+        self.wrong = 0
+        """How much the worker's clock is ahead."""
         self.rows: list[Row] = []
         self.deltas: list[FrameRecord] = []
         self.rollups: list[FrameRecord] = []
@@ -133,8 +152,12 @@ class Partition:
     def _opened(self) -> Board:
         board = Board(self.windows, self.families)
         board.open(0)
-        board.advance(self.now)
+        board.advance(self.clock)
         return board
+
+    @property
+    def clock(self) -> int:
+        return self.now + self.wrong
 
     def fold(self, rows: Sequence[Row]) -> None:
         moved = [row._replace(event_ms=row.event_ms + self.now - NOW) for row in rows]
@@ -144,15 +167,15 @@ class Partition:
     def take(self, value: bytes | None) -> None:
         record = FrameRecord(value, len(self.deltas), self.now)
         self.deltas.append(record)
-        self.board.fold(0, [record], self.now)
+        self.board.fold(0, [record], self.clock)
 
     def roll_up(self, *, caught_up: bool, late: bool, committed: bool) -> None:
-        until = self.board.closing(0, self.now, caught_up=caught_up, late=late)
+        until = self.board.closing(0, self.clock, caught_up=caught_up, late=late)
         if until is None:
             return
         cut = Cut(self.board.schema, "e", "t", until, len(self.deltas))
         frames = [
-            FrameRecord(value, timestamp=self.now, headers=cut.headers(length))
+            FrameRecord(value, timestamp=self.clock, headers=cut.headers(length))
             for length, value in self.board.rollup(0, until)
         ]
         assert frames
@@ -172,15 +195,18 @@ class Partition:
         return record.offset >= self.cut.deltas_end or (record.timestamp or 0) >= since_ms
 
     def assert_right(self) -> None:
-        assert_equal_to_the_recount(self.board, self.rows, self.now, self.windows)
+        now = self.board.now_ms
+        assert now >= self.now
+        assert_equal_to_the_recount(self.board, self.rows, now, self.windows)
         windows = [window for window in DISTINCT if window in self.windows]
         shown = distinct_on_the_board(self.board, windows)
-        assert shown == distinct_recount(self.rows, self.now, windows)
+        assert shown == distinct_recount(self.rows, now, windows)
 
     def forget(self) -> None:
         self.rollups, self.cut = [], None
 
     def recover(self, chunk: int, *, read_between: bool) -> None:
+        self.wrong = 0
         self.board = board = self._opened()
         if self.cut is not None:
             frames = [one.value or b"" for one in self.rollups if of_use(one, self.now)]
@@ -219,7 +245,10 @@ def test_windows_hold_what_the_recount_says_however_often_recovered(
                 partition.fold(rows)
             case Pass(by_ms):
                 partition.now += by_ms
-                partition.board.advance(partition.now)
+                partition.board.advance(partition.clock)
+            case Clock(wrong_ms):
+                partition.wrong = wrong_ms
+                partition.board.advance(partition.clock)
             case RollUp(caught_up, late, committed):
                 partition.roll_up(caught_up=caught_up, late=late, committed=committed)
             case Recover(chunk, read_between, anew):
