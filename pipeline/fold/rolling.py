@@ -20,6 +20,8 @@ HEARD_MS: Final = MINUTE_MS
 """A source partition that was not heard of for this long holds no pane open."""
 MOST_PANES: Final = 12
 """Panes of a tier in one roll-up: after a re-fold of the deltas alone there are hundreds to write."""
+MOST_ROWS: Final = 250_000
+"""Rows of a tier in one roll-up, unless one pane has more: 15 MB that are held, written and committed."""
 VALUES_OF_ROW: Final = 8
 """Values of distinct counts that take about as much room in a frame as a row with its key."""
 _NEVER: Final = 1 << 62
@@ -159,7 +161,14 @@ class Rolling:
             return closed_ms
         first = min(held)
         end = min(limit_ms // length, first + MOST_PANES)
-        return end * length if end > first else closed_ms
+        if end <= first:
+            return closed_ms
+        rows = 0
+        for index in range(first, end):
+            rows += sum(tier.rows(index) for tier in self._tiers_of(length))
+            if rows > MOST_ROWS and index > first:
+                return index * length
+        return end * length
 
     def frames(self, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length."""

@@ -94,6 +94,11 @@ class Tier:
         """Return what one pane holds, all of it or what came late, if anything."""
         return (self.late if late else self._panes).get(index)
 
+    def rows(self, index: int) -> int:
+        """Return about how many rows one pane holds."""
+        pane = self._panes.get(index)
+        return 0 if pane is None else pane.rows
+
     def between(self, start: int, end: int) -> list[int]:
         """Return the panes that hold something and lie in ``[start, end)``, oldest first."""
         return sorted(index for index in self._panes if start <= index < end)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.families import FAMILIES, Family
+from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
+from pipeline.core.families import FAMILIES, FAMILY, Family, Sum
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.rollup import GRACE_MS, Cut, cut_in, decode_cut, deltas_since, of_use
 from pipeline.fold.board import Board
+from pipeline.fold.rolling import MOST_ROWS
 from tests.kit.frames import FrameRecord, Row, frame
 from tests.property.test_distinct_laws import FIELD
 from tests.property.test_distinct_laws import WINDOWS as DISTINCT
@@ -306,3 +309,31 @@ def test_frames_are_small_however_much_a_pane_holds() -> None:
     assert max(len(one.value or b"") for one in partition.rollups) < 3_000_000
     partition.recover(1, read_between=False)
     partition.assert_right()
+
+
+def crowd(users: int, at_ms: int, watermark_ms: int) -> bytes:
+    """Return a frame with one event of each of so many users."""
+    user, one = FAMILY["user"], np.ones(users, np.int64)
+    rows = FamilyRows.of(
+        user.name,
+        [f"user{number}" for number in range(users)],
+        np.arange(users),
+        np.zeros(users),
+        np.full(users, at_ms // (10 * SECOND)),
+        dict.fromkeys(user.sums, one),
+    )
+    return encode_frame(DeltaFrame(VERSION, "raw.zonemta", 0, watermark_ms, [rows]))
+
+
+def test_one_roll_up_has_a_bounded_number_of_rows() -> None:
+    partition = Partition(WINDOWS[0])
+    users = MOST_ROWS // 2
+    for age in (30 * MINUTE, 25 * MINUTE, 20 * MINUTE):
+        partition.take(crowd(users, NOW - age, NOW))
+    for closed_ms in NOW - 20 * MINUTE, NOW - 5 * MINUTE:
+        partition.roll_up(caught_up=True, late=True, committed=True)
+        assert partition.cut is not None
+        assert partition.cut.closed_until[5 * MINUTE] == closed_ms
+    partition.recover(9, read_between=False)
+    totals = partition.board.totals(FAMILY["user"], 24 * HOUR)
+    assert totals.sums[Sum.COUNT].sum() == 3 * users
