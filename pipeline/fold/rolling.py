@@ -13,7 +13,7 @@ from pipeline.core.delta import DeltaFrame, FamilyRows
 from pipeline.core.errors import InvariantError
 from pipeline.core.pane import MINUTE_MS
 from pipeline.core.rollup import GRACE_MS, TIERS_MS, Cut, decode_rollup, encode_rollup
-from pipeline.fold.share import FRAME_ROWS, FamilyFold
+from pipeline.fold.share import FRAME_BYTES, FRAME_ROWS, FamilyFold, most_bytes
 from pipeline.fold.windows import Tier
 
 HEARD_MS: Final = MINUTE_MS
@@ -187,7 +187,7 @@ class Rolling:
         count = 0
         for family in self._families.values():
             for rows in family.rows_of(length, index, late=late):
-                size = len(rows) + sum(map(len, rows.distincts.values())) // VALUES_OF_ROW
+                size = _size(rows)
                 if gathered and count + size > FRAME_ROWS:
                     yield length, encode_rollup(length, gathered)
                     gathered, count = [], 0
@@ -207,3 +207,9 @@ class Rolling:
 
     def _tiers_of(self, length: int) -> Iterator[Tier]:
         return (tier for tier in self._tiers() if tier.length_ms == length)
+
+
+def _size(rows: FamilyRows) -> int:
+    """Return as how many of the rows that a frame may have these count."""
+    values = sum(map(len, rows.distincts.values())) // VALUES_OF_ROW
+    return max(len(rows), most_bytes(rows.keys) * FRAME_ROWS // FRAME_BYTES) + values

@@ -10,9 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
-from pipeline.core.families import FAMILIES, FAMILY, Family, Sum
+from pipeline.core.dimensions import chosen
+from pipeline.core.families import FAMILIES, FAMILY, KEY_SEPARATOR, Family, Sum
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.rollup import GRACE_MS, Cut, cut_in, decode_cut, deltas_since, of_use
+from pipeline.core.topics import MAX_MESSAGE_BYTES
 from pipeline.fold.board import Board
 from pipeline.fold.rolling import MOST_ROWS
 from tests.kit.frames import FrameRecord, Row, frame
@@ -311,16 +313,16 @@ def test_frames_are_small_however_much_a_pane_holds() -> None:
     partition.assert_right()
 
 
-def crowd(users: int, at_ms: int, watermark_ms: int) -> bytes:
-    """Return a frame with one event of each of so many users."""
-    user, one = FAMILY["user"], np.ones(users, np.int64)
+def crowd(keys: Sequence[str], at_ms: int, watermark_ms: int, family: Family) -> bytes:
+    """Return a frame with one event of each of these keys."""
+    many = len(keys)
     rows = FamilyRows.of(
-        user.name,
-        [f"user{number}" for number in range(users)],
-        np.arange(users),
-        np.zeros(users),
-        np.full(users, at_ms // (10 * SECOND)),
-        dict.fromkeys(user.sums, one),
+        family.name,
+        keys,
+        np.arange(many),
+        np.zeros(many),
+        np.full(many, at_ms // (10 * SECOND)),
+        dict.fromkeys(family.sums, np.ones(many, np.int64)),
     )
     return encode_frame(DeltaFrame(VERSION, "raw.zonemta", 0, watermark_ms, [rows]))
 
@@ -328,8 +330,9 @@ def crowd(users: int, at_ms: int, watermark_ms: int) -> bytes:
 def test_one_roll_up_has_a_bounded_number_of_rows() -> None:
     partition = Partition(WINDOWS[0])
     users = MOST_ROWS // 2
+    keys = [f"user{number}" for number in range(users)]
     for age in (30 * MINUTE, 25 * MINUTE, 20 * MINUTE):
-        partition.take(crowd(users, NOW - age, NOW))
+        partition.take(crowd(keys, NOW - age, NOW, FAMILY["user"]))
     for closed_ms in NOW - 20 * MINUTE, NOW - 5 * MINUTE:
         partition.roll_up(caught_up=True, late=True, committed=True)
         assert partition.cut is not None
@@ -337,3 +340,41 @@ def test_one_roll_up_has_a_bounded_number_of_rows() -> None:
     partition.recover(9, read_between=False)
     totals = partition.board.totals(FAMILY["user"], 24 * HOUR)
     assert totals.sums[Sum.COUNT].sum() == 3 * users
+
+
+def test_frames_fit_into_a_topic_however_long_keys_are() -> None:
+    pair = chosen(dimensions={"pair": ("user", "from_address")})[-1]
+    partition = Partition(WINDOWS[0], [FAMILY["user"], pair])
+    users = 5_000
+    long = "\N{GOTHIC LETTER AHSA}" * 300
+    keys = [f"{number}{long}{KEY_SEPARATOR}{long}" for number in range(users)]
+    for start in range(0, users, 1_000):  # a frame of the deltas is as small
+        some = slice(start, start + 1_000)
+        partition.take(crowd(keys[some], NOW, NOW + 7 * MINUTE, pair))
+    partition.now += 7 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    assert max(len(one.value or b"") for one in partition.rollups) < MAX_MESSAGE_BYTES - 1000
+    partition.recover(9, read_between=False)
+    assert partition.board.totals(pair, 24 * HOUR).sums[Sum.COUNT].sum() == users
+
+
+def test_values_are_told_with_their_keys_where_long_keys_are_split() -> None:
+    partition = Partition(WINDOWS[0])
+    long = "x" * 300
+    for start in range(0, 4_000, 200):
+        many = [
+            Row(
+                (f"{number}{long}",),
+                kind,
+                NOW,
+                values={FIELD: [f"v{v}" for v in range(number % 4)]},
+            )
+            for number in range(start, start + 200)
+            for kind in ("bounced", "sent")
+        ]
+        partition.fold(many)
+    partition.now += 7 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    partition.now += 20 * MINUTE  # what was told in the last minutes is read again
+    partition.recover(1, read_between=False)
+    partition.assert_right()
