@@ -49,7 +49,8 @@ class FoldLane(Lane):
         """What is committed, as far as :attr:`_whole` state knows."""
         self._keep = False
         """Whether the state outlives the next failure: it was not reading that failed."""
-        self._late_at_ms = 0
+        self._late_at: float | None = None
+        """When late rows were last written, by a clock that nobody sets."""
         self._held = False
         """Whether the step has state of this partition."""
         self._whole = False
@@ -156,7 +157,8 @@ class FoldLane(Lane):
         if rollups is None or plan is None or tap is None or not self.stats.ready:
             return
         now_ms = self.shared.clock.now_ms()
-        late = now_ms - self._late_at_ms >= LATE_EVERY_MS
+        since = self._late_at
+        late = since is None or self.shared.clock.monotonic() - since >= LATE_EVERY_MS / 1000
         caught_up = not self._inbox and self.next >= self._end()
         with own_code():
             until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
@@ -171,7 +173,7 @@ class FoldLane(Lane):
                 self.shared.stats.transactions_failed += 1
                 raise
             if late:
-                self._late_at_ms = now_ms
+                self._late_at = self.shared.clock.monotonic()
 
     def _end(self) -> int:
         """Return the end of what can be read, as the last fetch told it."""
