@@ -24,6 +24,9 @@ from pipeline.transport.rollups import RollupPlan, Rollups
 
 log = logging.getLogger(__name__)
 
+ROLL_UP_AGAIN_S: Final = 60.0
+"""After a roll-up that failed the deltas alone are worked on for so long: without roll-ups windows are
+as right, and what keeps them from being written may last."""
 CHUNK_BYTES: Final = 256 << 10
 """Frames folded between two turns of the event loop: some thousand rows, 10 to 20 ms."""
 
@@ -51,6 +54,8 @@ class FoldLane(Lane):
         """Whether the state outlives the next failure: it was not reading that failed."""
         self._late_at: float | None = None
         """When late rows were last written, by a clock that nobody sets."""
+        self._roll_up_from = float("-inf")
+        """Monotonic time from which roll-ups are written."""
         self._held = False
         """Whether the step has state of this partition."""
         self._whole = False
@@ -156,24 +161,30 @@ class FoldLane(Lane):
         rollups, plan, tap = self._rollups, self._plan, self._tap
         if rollups is None or plan is None or tap is None or not self.stats.ready:
             return
-        now_ms = self.shared.clock.now_ms()
-        since = self._late_at
-        late = since is None or self.shared.clock.monotonic() - since >= LATE_EVERY_MS / 1000
+        clock, since = self.shared.clock, self._late_at
+        if clock.monotonic() < self._roll_up_from:
+            return
+        late = since is None or clock.monotonic() - since >= LATE_EVERY_MS / 1000
         caught_up = not self._inbox and self.next >= self._end()
-        with own_code():
-            until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
+        now_ms = clock.now_ms()
+        async with self.shared.turn:
+            with own_code():
+                until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
         if until is None:
             return
         async with self._working():
             try:
                 self._base, late = await rollups.commit(self.next, until, now_ms)
-            except CLIENT_FAILURES:
+            except CLIENT_FAILURES as exc:
                 # If it was committed after all, the offset tells, once it is read again.
                 self._keep = True
+                self._roll_up_from = clock.monotonic() + ROLL_UP_AGAIN_S
                 self.shared.stats.transactions_failed += 1
+                error = f"{type(exc).__name__}: {exc}"
+                log.warning("a roll-up failed", extra={**self._place(), "error": error})
                 raise
             if late:
-                self._late_at = self.shared.clock.monotonic()
+                self._late_at = clock.monotonic()
 
     def _end(self) -> int:
         """Return the end of what can be read, as the last fetch told it."""

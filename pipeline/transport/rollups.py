@@ -19,9 +19,10 @@ from aiokafka import TopicPartition as KafkaPartition
 from pipeline.core.batch import Output, OutRecord, Record, RollupStep, TopicPartition, header
 from pipeline.core.rollup import SKEW_MS, Cut, decode_cut, of_use
 from pipeline.core.topics import TopicNames
-from pipeline.kit.clients import stop_consumer
+from pipeline.kit.clients import partitions_of, stop_consumer
 from pipeline.kit.transactions import Committed, TransactionalProducer
 from pipeline.transport.errors import own_code
+from pipeline.transport.lane import Turn
 from pipeline.transport.options import EngineOptions
 
 WAIT_MS: Final = 100
@@ -66,7 +67,7 @@ class Rollups:
         """Go on in the epoch of *cut*, or begin a new one: nothing is rolled up then."""
         self._epoch = uuid.uuid4().hex if cut is None else cut.epoch
 
-    async def restore(self, cut: Cut, now_ms: int, turn: asyncio.Lock) -> bool:
+    async def restore(self, cut: Cut, now_ms: int, turn: Turn) -> bool:
         """Feed the step the frames of the epoch, up to those of *cut*.
 
         Args:
@@ -75,8 +76,8 @@ class Rollups:
             turn: Held while computing.
 
         Returns:
-            Whether the last frame of *cut* was there.  If not, the topic lost frames: what was
-            fed is of no use.
+            Whether the last frame of *cut* was there.  If not, the topic is gone or lost frames:
+            what was fed is of no use.
         """
         options = self._options
         consumer = AIOKafkaConsumer(
@@ -94,10 +95,10 @@ class Rollups:
         finally:
             await stop_consumer(consumer)
 
-    async def _follow(
-        self, consumer: AIOKafkaConsumer, cut: Cut, now_ms: int, turn: asyncio.Lock
-    ) -> bool:
+    async def _follow(self, consumer: AIOKafkaConsumer, cut: Cut, now_ms: int, turn: Turn) -> bool:
         partition = KafkaPartition(*self._target)
+        if self._target.partition not in await partitions_of(consumer, self._target.topic):
+            return False  # a topic that is not there would be waited for without end
         consumer.assign([partition])
         end = (await consumer.end_offsets([partition]))[partition]
         # Frames are written after their pane ended, the last ones of the cut perhaps long ago.
