@@ -154,6 +154,10 @@ class FoldLane(Lane):
         await self._roll_up()
 
     async def _between(self) -> None:
+        if self._inbox:  # it is done after the batch
+            return
+        async with self.shared.turn:
+            pass  # all partitions are woken at once, and windows move with the minute
         await self._roll_up()
 
     async def _roll_up(self) -> None:
@@ -167,9 +171,8 @@ class FoldLane(Lane):
         late = since is None or clock.monotonic() - since >= LATE_EVERY_MS / 1000
         caught_up = not self._inbox and self.next >= self._end()
         now_ms = clock.now_ms()
-        async with self.shared.turn:
-            with own_code():
-                until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
+        with own_code():
+            until = plan.step.closing(self.tp.partition, now_ms, caught_up=caught_up, late=late)
         if until is None:
             return
         async with self._working():
@@ -189,13 +192,11 @@ class FoldLane(Lane):
     def _end(self) -> int:
         """Return the end of what can be read, as the last fetch told it."""
         offsets, tap = self.reader.offsets(self.tp), self._tap
-        if (
-            tap is not None
-            and tap.drained
-            and (offsets.position or 0) >= (offsets.last_stable or 0)
-        ):
+        if offsets.position is None or offsets.last_stable is None:  # nothing was fetched yet
+            return self.next + 1
+        if tap is not None and tap.drained and offsets.position >= offsets.last_stable:
             return self.next  # behind the last record there are only markers
-        return max(self.next + 1, offsets.last_stable or 0)
+        return max(self.next + 1, offsets.last_stable)
 
     async def _shut(self) -> None:
         await super()._shut()
@@ -213,8 +214,11 @@ class FoldLane(Lane):
         log.info("a partition is folded", extra={**self._place(), "seconds": round(took_s, 3)})
 
     def lost_membership(self) -> None:
-        """Fold anew: while others had the partition, this worker's windows stood still."""
-        self._whole = False
+        """Fold anew: while others had the partition, this worker's windows stood still.
+
+        Dropped at once: until it is opened again they would be shown, as this worker is a member.
+        """
+        self.drop()
 
     def _retreat(self) -> None:
         keep, self._keep = self._keep, False

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.fault.test_failed_commits import failed
 from tests.fault.test_rollups import frames
 from tests.kit import interrupted_worker
 from tests.kit.flow import flow
@@ -38,6 +39,27 @@ def test_a_death_at_any_step_of_a_roll_up_loses_and_doubles_nothing(
         st.wait_until_owns_all(heir)
         events.let_pass(1.0)
         events.stop()
+        st.assert_exactly_once()
+
+
+def test_a_roll_up_whose_outcome_is_unknown_loses_and_doubles_nothing(
+    kafka: OwnBroker, tmp_path: Path
+) -> None:
+    with stand(kafka.bootstrap, tmp_path) as st, flow(st, seed=12) as events:
+        workers = [
+            st.worker(number, interrupted("fail", step))
+            for number, step in enumerate(interrupted_worker.STEPS, 1)
+        ]
+        wait_until(
+            lambda: all(map(failed, workers)),
+            "each fails at its step",
+            within_s=ROLLED_S,
+            every_s=0.5,
+        )
+        events.let_pass(1.0)
+        st.wait_until_ready()
+        events.stop()
+        assert len(st.running()) == len(workers)
         st.assert_exactly_once()
 
 
