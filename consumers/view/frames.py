@@ -87,7 +87,9 @@ class Frames:
 
     def _take(self, number: int, record: Any) -> None:
         cut, held = cut_in(record.headers), self._cuts.get(number)
-        if cut is None or cut.schema != self._schema or cut.epoch == self._refused.get(number):
+        if cut is None:  # no worker's: they pass over it too
+            return
+        if cut.schema != self._schema or cut.epoch == self._refused.get(number):
             if held is not None:
                 self._open(number)
             return

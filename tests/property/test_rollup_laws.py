@@ -263,6 +263,10 @@ def test_windows_hold_what_the_recount_says_however_often_recovered(
         partition.assert_right()
     partition.recover(3, read_between=False)
     partition.assert_right()
+    partition.board.advance(partition.now + 60 * HOUR)
+    for share in partition.board.shares("user"):
+        assert not share.alive.any()
+        assert not any(columns.any() for columns in share.running.values())
 
 
 def test_a_pane_is_written_once_its_grace_is_over_and_late_rows_as_an_addition() -> None:
