@@ -19,7 +19,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from pipeline.core.batch import Output, OutRecord, Record, RollupStep, TopicPartition, header
 from pipeline.core.rollup import SKEW_MS, Cut, decode_cut, of_use
 from pipeline.core.topics import TopicNames
-from pipeline.kit.clients import partitions_of, stop_consumer
+from pipeline.kit.clients import is_torn, partitions_of, stop_consumer
 from pipeline.kit.transactions import Committed, TransactionalProducer
 from pipeline.transport.errors import own_code
 from pipeline.transport.lane import Turn
@@ -105,12 +105,18 @@ class Rollups:
         closed_ms = max(cut.closed_until.values(), default=0)
         since_ms = min(now_ms - self._plan.horizon_ms, closed_ms) - SKEW_MS
         found = (await consumer.offsets_for_times({partition: max(0, since_ms)}))[partition]
-        consumer.seek(partition, end if found is None else found.offset)
+        start = end if found is None else found.offset
+        torn = await is_torn(consumer, partition, start)
+        consumer.seek(partition, start)
         met = False
         epoch, token = cut.epoch.encode(), cut.token.encode()
         while await consumer.position(partition) < end:
             fetched = await consumer.getmany(timeout_ms=WAIT_MS)
             records: Sequence[Record] = fetched.get(partition, ())
+            if torn and records:
+                if header(records[0].headers, "epoch") == epoch:
+                    return False  # some of its frames may be gone that windows need
+                torn = False
             ours = [record for record in records if header(record.headers, "epoch") == epoch]
             met = met or any(header(record.headers, "token") == token for record in ours)
             for values in _chunks([record for record in ours if of_use(record, now_ms)]):
