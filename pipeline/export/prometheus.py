@@ -39,6 +39,7 @@ class PipelineCollector(Collector):
         expected_origins: Sequence[str],
         version: str,
         now_ms: Callable[[], int],
+        complete: Callable[[], bool],
         folded: Callable[[], Mapping[str, int]],
         capped: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -52,6 +53,7 @@ class PipelineCollector(Collector):
             expected_origins: Origins that have a series before they are heard of.
             version: Of the program.
             now_ms: The wall clock.
+            complete: Whether the windows of the same page can be trusted.
             folded: Keys under ``_other`` by family.
             capped: Keys with more distinct values than are counted, by family.
         """
@@ -62,6 +64,7 @@ class PipelineCollector(Collector):
         self._expected = tuple(expected_origins)
         self._version = version
         self._now_ms = now_ms
+        self._complete = complete
         self._folded = folded
         self._capped = capped
 
@@ -80,7 +83,7 @@ class PipelineCollector(Collector):
     def _of_windows(self) -> Iterator[Metric]:
         now_ms = self._now_ms()
         self._freshness.observe(now_ms)
-        complete = float(self._freshness.is_complete(now_ms))
+        complete = float(self._complete())
         yield _gauge(
             "mailstream_windows_complete", [((window,), complete) for window in self._windows]
         )
