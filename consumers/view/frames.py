@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pipeline.core.errors import InvariantError
 from pipeline.core.rollup import SKEW_MS, Cut, cut_in, of_use
 from pipeline.fold.board import Board
-from pipeline.kit.clients import partitions_of
+from pipeline.kit.clients import is_torn, partitions_of
 from pipeline.kit.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Frames:
         self._board, self._clock = board, clock
         self._cuts: dict[int, Cut] = {}
         self._refused: dict[int, str] = {}
-        """By partition: the epoch that has a frame which cannot be read."""
+        """By partition: the epoch that has a frame which cannot be read, or is gone."""
 
     async def restore(self, consumer: AIOKafkaConsumer, numbers: Collection[int]) -> dict[int, Cut]:
         """Open these partitions with the panes that are closed; of the others nothing is closed.
@@ -69,9 +69,13 @@ class Frames:
         # A frame is written after its pane ended.
         since_ms = self._clock.now_ms() - max(self._board.windows_ms) - SKEW_MS
         starts = await consumer.offsets_for_times(dict.fromkeys(tps, since_ms))
+        torn = set()
         for tp in tps:
             start = starts.get(tp)
-            consumer.seek(tp, ends[tp] if start is None else min(start.offset, ends[tp]))
+            offset = ends[tp] if start is None else min(start.offset, ends[tp])
+            if await is_torn(consumer, tp, offset):
+                torn.add(tp)
+            consumer.seek(tp, offset)
         reading = set(tps)
         while True:
             reading -= {tp for tp in reading if await consumer.position(tp) >= ends[tp]}
@@ -82,12 +86,23 @@ class Frames:
                 for record in records:
                     # Behind the end a transaction may be there in part.
                     if record.offset < ends[tp]:
+                        if tp in torn:
+                            self._refuse(tp.partition, record)
+                            torn.remove(tp)
                         self._take(tp.partition, record)
                         await asyncio.sleep(0)
 
+    def _refuse(self, number: int, record: Any) -> None:
+        """Use nothing of the epoch of a record before which frames were deleted."""
+        cut = cut_in(record.headers)
+        if cut is not None:
+            self._refused[number] = cut.epoch
+
     def _take(self, number: int, record: Any) -> None:
         cut, held = cut_in(record.headers), self._cuts.get(number)
-        if cut is None or cut.schema != self._schema or cut.epoch == self._refused.get(number):
+        if cut is None:  # no worker's: they pass over it too
+            return
+        if cut.schema != self._schema or cut.epoch == self._refused.get(number):
             if held is not None:
                 self._open(number)
             return

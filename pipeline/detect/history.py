@@ -57,6 +57,12 @@ class Past(NamedTuple):
     """One line per pane, columns as in :class:`Figures`."""
 
 
+class _Rows(NamedTuple):
+    key: NDArray[np.int32]
+    pane: NDArray[np.int32]
+    figures: NDArray[np.int32]
+
+
 class History:
     """Rows of (account, pane), 24 bytes each; accounts are numbered while they have a row."""
 
@@ -66,11 +72,13 @@ class History:
         self._key: NDArray[np.int32] = np.zeros(0, np.int32)
         self._pane: NDArray[np.int32] = np.zeros(0, np.int32)
         self._figures: NDArray[np.int32] = np.zeros((0, _COLUMNS), np.int32)
+        self._added: list[_Rows] = []
+        """Rows that are not in the columns yet: they are joined once they are read."""
         self._panes: set[int] = set()
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._key)
+        return len(self._key) + sum(len(rows.key) for rows in self._added)
 
     @property
     def panes(self) -> int:
@@ -84,26 +92,33 @@ class History:
         numbers = self._numbers
         key = [numbers.setdefault(user, len(numbers)) for user in accounts.users]
         figures = np.stack(accounts[1:], axis=1).astype(np.int64)
-        self._key = np.concatenate([self._key, np.array(key, np.int32)])
-        self._pane = np.concatenate([self._pane, np.full(len(key), pane, np.int32)])
         small = np.minimum(figures, np.iinfo(np.int32).max).astype(np.int32)
-        self._figures = np.concatenate([self._figures, small])
+        self._added.append(_Rows(np.array(key, np.int32), np.full(len(key), pane, np.int32), small))
 
     def forget(self, now_ms: int) -> None:
         """Forget what happened more than 24 h before the pane that begins at *now_ms*."""
         oldest = now_ms // PANE_MS - HISTORY_PANES
-        self._panes = {pane for pane in self._panes if pane >= oldest}
-        kept = self._pane >= oldest
-        if kept.all():
+        old = {pane for pane in self._panes if pane < oldest}
+        if not old:
             return
+        self._panes -= old
+        self._join()
+        kept = self._pane >= oldest
         self._figures, self._pane = self._figures[kept], self._pane[kept]
         used, key = np.unique(self._key[kept], return_inverse=True)
         self._key = key.astype(np.int32)
         names = list(self._numbers)
         self._numbers = {names[number]: place for place, number in enumerate(used.tolist())}
 
+    def _join(self) -> None:
+        if self._added:
+            every = [_Rows(self._key, self._pane, self._figures), *self._added]
+            self._key, self._pane, self._figures = map(np.concatenate, zip(*every, strict=True))
+            self._added = []
+
     def of(self, users: Iterable[str]) -> Iterator[tuple[str, Past]]:
         """Return the past of each of *users*; empty where there is none."""
+        self._join()
         wanted = {user: self._numbers.get(user, -1) for user in users}
         places = np.flatnonzero(np.isin(self._key, np.array(list(wanted.values()), np.int64)))
         order = places[np.lexsort((self._pane[places], self._key[places]))]
@@ -119,6 +134,7 @@ class History:
 
     def figures(self, without: Iterable[tuple[tuple[str, ...], int, int]] = ()) -> Ints:
         """Return the figures of all rows but those of the (key, since, until) in *without*."""
+        self._join()
         kept = np.ones(len(self._key), np.bool_)
         for (user,), since_ms, until_ms in without:
             start_ms = self._pane.astype(np.int64) * PANE_MS

@@ -40,7 +40,8 @@ from pipeline.detect.testimony import Testimony
 
 NEEDED: Final = frozenset({"user", "ip_provider", "failure"})
 """Families that are judged; keys of the last two that belong together share a partition."""
-FRAME_ROWS: Final = 5_000
+FRAME_ROWS: Final = 1_000
+"""Rows of one frame: with keys of any length below what a topic takes."""
 _OPEN_PANES: Final = 3
 """Panes that are looked at before they close: of a backlog the newest ones."""
 _ACCOUNTS: Final = "_accounts"

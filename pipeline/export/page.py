@@ -67,6 +67,8 @@ class Exporter:
             for family in board.families
         ]
         self._turn = asyncio.Lock()
+        self._began_complete = False
+        """Whether the windows could be trusted when the page was begun."""
         self.freshness = Freshness(board, stats, settings.topics.names.of("deltas"))
         self.registry: CollectorRegistry = worker_registry(
             PipelineCollector(
@@ -78,6 +80,7 @@ class Exporter:
                 version=version,
                 now_ms=clock.now_ms,
                 scores=lambda: {} if watch is None else watch.scores(),
+                complete=self._is_complete,
                 folded=lambda: {text.family.name: text.folded for text in self._families},
                 capped=lambda: {
                     text.family.name: text.capped
@@ -94,6 +97,10 @@ class Exporter:
         self._board.advance(now_ms)
         self.freshness.observe(now_ms)
 
+    def _is_complete(self) -> bool:
+        """Tell whether the page's windows can be trusted: partitions may come while it is made."""
+        return self._began_complete and self.freshness.is_complete(self._clock.now_ms())
+
     async def page(self, accept: str = "", names: frozenset[str] = frozenset()) -> Page:
         """Return the page in the format that the header ``Accept`` asks for.
 
@@ -107,6 +114,8 @@ class Exporter:
         encoder, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith(_OPENMETRICS)
         async with self._turn:
+            self.tick()
+            self._began_complete = self.freshness.is_complete(self._clock.now_ms())
             parts = [text.encode() for text in await self._windows(names)]
             parts += await self._rest(encoder, names, openmetrics=openmetrics)
         if openmetrics:
@@ -115,7 +124,6 @@ class Exporter:
 
     async def _windows(self, names: frozenset[str]) -> list[str]:
         """Render family by family, so that nothing else waits for more than one."""
-        self.tick()
         parts = []
         member = self.freshness.is_member(self._clock.now_ms())
         for text in self._families:

@@ -40,6 +40,7 @@ class PipelineCollector(Collector):
         version: str,
         now_ms: Callable[[], int],
         scores: Callable[[], Mapping[str, float]],
+        complete: Callable[[], bool],
         folded: Callable[[], Mapping[str, int]],
         capped: Callable[[], Mapping[str, int]],
     ) -> None:
@@ -54,6 +55,7 @@ class PipelineCollector(Collector):
             version: Of the program.
             now_ms: The wall clock.
             scores: How near accounts are to an alert.
+            complete: Whether the windows of the same page can be trusted.
             folded: Keys under ``_other`` by family.
             capped: Keys with more distinct values than are counted, by family.
         """
@@ -65,6 +67,7 @@ class PipelineCollector(Collector):
         self._version = version
         self._now_ms = now_ms
         self._scores = scores
+        self._complete = complete
         self._folded = folded
         self._capped = capped
 
@@ -83,7 +86,7 @@ class PipelineCollector(Collector):
     def _of_windows(self) -> Iterator[Metric]:
         now_ms = self._now_ms()
         self._freshness.observe(now_ms)
-        complete = float(self._freshness.is_complete(now_ms))
+        complete = float(self._complete())
         yield _gauge(
             "mailstream_windows_complete", [((window,), complete) for window in self._windows]
         )

@@ -28,6 +28,11 @@ class Pane:
         self._loose = 0
         self._merged = 0
 
+    @property
+    def rows(self) -> int:
+        """Return how many rows are held: at least one for each slot, at most about two."""
+        return self._merged + self._loose
+
     def append(self, slots: NDArray[np.int32], sums: NDArray[np.int64], size: int) -> None:
         """Add rows; *size* is above every slot of the pane."""
         self._chunks.append((slots, sums))

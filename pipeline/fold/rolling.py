@@ -13,13 +13,15 @@ from pipeline.core.delta import DeltaFrame, FamilyRows
 from pipeline.core.errors import InvariantError
 from pipeline.core.pane import MINUTE_MS
 from pipeline.core.rollup import GRACE_MS, TIERS_MS, Cut, decode_rollup, encode_rollup
-from pipeline.fold.share import FRAME_ROWS, FamilyFold
+from pipeline.fold.share import FRAME_BYTES, FRAME_ROWS, FamilyFold, most_bytes
 from pipeline.fold.windows import Tier
 
 HEARD_MS: Final = MINUTE_MS
 """A source partition that was not heard of for this long holds no pane open."""
 MOST_PANES: Final = 12
 """Panes of a tier in one roll-up: after a re-fold of the deltas alone there are hundreds to write."""
+MOST_ROWS: Final = 250_000
+"""Rows of a tier in one roll-up, unless one pane has more: 15 MB that are held, written and committed."""
 VALUES_OF_ROW: Final = 8
 """Values of distinct counts that take about as much room in a frame as a row with its key."""
 _NEVER: Final = 1 << 62
@@ -68,6 +70,8 @@ class Rolling:
         self._closed = dict(cut.closed_until)
         self._cut_at = cut.deltas_end
         self._turn(self._closed, now_ms)
+        for tier in self._tiers():
+            tier.given_up = -1  # what was restored is in frames
 
     def reach(self, offset: int, now_ms: int) -> None:
         """Prepare for the delta record at *offset*."""
@@ -125,7 +129,7 @@ class Rolling:
             return None
         self._settle(now_ms)
         waiting = any(tier.late for tier in self._tiers())
-        if not waiting or late:
+        if (late or not waiting) and not self._misses(now_ms):
             until = {
                 length: self._until(length, closed, limit_ms)
                 for length, closed in self._closed.items()
@@ -134,6 +138,15 @@ class Rolling:
                 return until
         self._looked = limit_ms // MINUTE_MS
         return None
+
+    def _misses(self, now_ms: int) -> bool:
+        """Tell whether rows are gone, from memory too, that a worker with a right clock would show.
+
+        A clock that went ahead makes panes old too soon: as long as they are not by the log's own
+        time, the position stays, and with it the rows' delta records are read again.
+        """
+        log_ms = min(now_ms, self._stream_ms)
+        return any(tier.misses(log_ms) for tier in self._tiers() if tier.length_ms in self._closed)
 
     def _limit(self, now_ms: int, *, caught_up: bool) -> int:
         """Return the time before which panes must end to be closed."""
@@ -153,7 +166,14 @@ class Rolling:
             return closed_ms
         first = min(held)
         end = min(limit_ms // length, first + MOST_PANES)
-        return end * length if end > first else closed_ms
+        if end <= first:
+            return closed_ms
+        rows = 0
+        for index in range(first, end):
+            rows += sum(tier.rows(index) for tier in self._tiers_of(length))
+            if rows > MOST_ROWS and index > first:
+                return index * length
+        return end * length
 
     def frames(self, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length."""
@@ -172,7 +192,7 @@ class Rolling:
         count = 0
         for family in self._families.values():
             for rows in family.rows_of(length, index, late=late):
-                size = len(rows) + sum(map(len, rows.distincts.values())) // VALUES_OF_ROW
+                size = _size(rows)
                 if gathered and count + size > FRAME_ROWS:
                     yield length, encode_rollup(length, gathered)
                     gathered, count = [], 0
@@ -192,3 +212,9 @@ class Rolling:
 
     def _tiers_of(self, length: int) -> Iterator[Tier]:
         return (tier for tier in self._tiers() if tier.length_ms == length)
+
+
+def _size(rows: FamilyRows) -> int:
+    """Return as how many of the rows that a frame may have these count."""
+    values = sum(map(len, rows.distincts.values())) // VALUES_OF_ROW
+    return max(len(rows), most_bytes(rows.keys) * FRAME_ROWS // FRAME_BYTES) + values

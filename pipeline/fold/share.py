@@ -21,7 +21,9 @@ from pipeline.fold.windows import Tier, tiers
 SETTLE_ROWS: Final = 8192
 """Rows gathered before they are folded unasked: enough for numpy, 5 ms of work."""
 FRAME_ROWS: Final = 5_000
-"""Rows of one family in one roll-up frame: with long keys still below what a topic takes."""
+"""Rows of one family in one roll-up frame."""
+FRAME_BYTES: Final = 4 << 20
+"""Bytes of keys in one roll-up frame: half of what a topic takes."""
 FRAME_VALUES: Final = 50_000
 """Values of one distinct count in one frame; more are told with rows that add nothing."""
 
@@ -212,6 +214,17 @@ class FamilyFold:
     ) -> Iterator[FamilyRows]:
         numbers, key_index = np.unique(self._slots.key[slots], return_inverse=True)
         keys = [self._slots.names[number] for number in numbers.tolist()]
+        if len(slots) > 1 and most_bytes(keys) > FRAME_BYTES:
+            half = len(slots) // 2
+            early = self._slots.key[slots[:half]]
+            told = {name: np.isin(pairs.key, early) for name, pairs in values.items()}
+            for inside, chosen in (
+                (slice(half), told),
+                (slice(half, None), {name: ~mask for name, mask in told.items()}),
+            ):
+                some = {name: pairs.only(chosen[name]) for name, pairs in values.items()}
+                yield from self._rows(slots[inside], sums[:, inside], base_pane, some)
+            return
         most = max((len(pairs.key) for pairs in values.values()), default=0)
         for start in range(0, max(most, 1), FRAME_VALUES):
             rows = FamilyRows.of(
@@ -224,11 +237,11 @@ class FamilyFold:
                 self._last[slots] if self._with_last else None,
             )
             for name, pairs in values.items():
-                some = pairs.at(np.arange(start, min(start + FRAME_VALUES, len(pairs.key))))
+                part = pairs.at(np.arange(start, min(start + FRAME_VALUES, len(pairs.key))))
                 rows.distincts[name] = DistinctRows.of(
-                    np.searchsorted(numbers, some.key),
-                    np.full(len(some.key), base_pane),
-                    some.value(),
+                    np.searchsorted(numbers, part.key),
+                    np.full(len(part.key), base_pane),
+                    part.value(),
                 )
             yield rows
 
@@ -276,6 +289,8 @@ class FamilyFold:
         coarsest = self._tiers[-1]
         held = coarsest.held(coarsest.index(rows.pane))
         if not held.all():
+            for tier in self._tiers:
+                tier.leave_out(tier.index(rows.pane[~held]))
             rows = rows.only(held)
         rows = rows.with_used_keys()
         slots = self._slots.place(rows.keys, rows.key_index, rows.event_type)
@@ -310,3 +325,8 @@ class FamilyFold:
                 self._last = longer(self._last, capacity)
             for tier in self._tiers:
                 tier.grow(capacity)
+
+
+def most_bytes(keys: Sequence[str]) -> int:
+    """Return how many bytes *keys* take at most, without encoding them."""
+    return 4 * sum(map(len, keys))

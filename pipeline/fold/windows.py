@@ -37,6 +37,8 @@ class Tier:
         self.closed: int | None = None
         """What is added to earlier panes is late: it is also gathered in :attr:`late`."""
         self.late: dict[int, Pane] = {}
+        self.given_up = -1
+        """The newest pane that was left behind with rows which are in no frame."""
         self.running: NDArray[np.int64] = np.zeros((len(self._spans), sums, 0), np.int64)
         """Sums by window, sum and slot."""
 
@@ -64,6 +66,7 @@ class Tier:
         oldest = max(self._newest - self._longest, self.floor - 1)
         if index.min() <= oldest:
             held = index > oldest
+            self.leave_out(index[~held])
             index, slots, sums = index[held], slots[held], sums[:, held]
         for running, span in zip(self.running, self._spans, strict=True):
             shown = (index > self._newest - span) & (index <= self._newest)
@@ -77,9 +80,24 @@ class Tier:
             if late.any():
                 self._keep(self.late, index[late], slots[late], sums[:, late], size)
 
+    def leave_out(self, index: NDArray[np.int64]) -> None:
+        """Note rows that are not taken, as they lie in panes that no window shows any more."""
+        counted = index[index >= self.floor]
+        if len(counted):
+            self.given_up = max(self.given_up, int(counted.max()))
+
+    def misses(self, now_ms: int) -> bool:
+        """Tell whether a window would show at *now_ms* what was given up."""
+        return self.given_up > now_ms // self.length_ms - self._longest
+
     def pane(self, index: int, *, late: bool) -> Pane | None:
         """Return what one pane holds, all of it or what came late, if anything."""
         return (self.late if late else self._panes).get(index)
+
+    def rows(self, index: int) -> int:
+        """Return about how many rows one pane holds."""
+        pane = self._panes.get(index)
+        return 0 if pane is None else pane.rows
 
     def between(self, start: int, end: int) -> list[int]:
         """Return the panes that hold something and lie in ``[start, end)``, oldest first."""
@@ -105,8 +123,11 @@ class Tier:
             if before <= index < self._newest:
                 pane.merge(size)
         gone = sorted(index for index in self._panes if index <= self._newest - self._longest)
+        written = self.floor if self.closed is None else self.closed
         for index in gone:
-            self.late.pop(index, None)  # its slots die with it, and no window can show it
+            late = self.late.pop(index, None)  # its slots die with it, and no window can show it
+            if late is not None or index >= written:
+                self.given_up = max(self.given_up, index)
         return [(index, self._panes.pop(index)) for index in gone]
 
     def history(

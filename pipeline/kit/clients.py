@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import NoError, NotCoordinatorForGroupError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 
@@ -34,6 +34,14 @@ async def partitions_of(consumer: AIOKafkaConsumer, topic: str) -> frozenset[int
     """
     cluster = await consumer._client.fetch_all_metadata()
     return frozenset(cluster.partitions_for_topic(topic) or ())
+
+
+async def is_torn(consumer: AIOKafkaConsumer, partition: TopicPartition, start: int) -> bool:
+    """Tell whether *start* is the first record of a partition whose earlier records were deleted."""
+    if (await consumer.beginning_offsets([partition]))[partition] == 0:
+        return False
+    first = (await consumer.offsets_for_times({partition: 0}))[partition]
+    return first is None or first.offset >= start
 
 
 def heed_group_errors(coordinator: Any) -> None:

@@ -25,6 +25,9 @@ from pipeline.transport.watching import Watching
 
 log = logging.getLogger(__name__)
 
+ROLL_UP_AGAIN_S: Final = 60.0
+"""After a roll-up that failed the deltas alone are worked on for so long: without roll-ups windows are
+as right, and what keeps them from being written may last."""
 CHUNK_BYTES: Final = 256 << 10
 """Frames folded between two turns of the event loop: some thousand rows, 10 to 20 ms."""
 
@@ -53,7 +56,10 @@ class FoldLane(Lane):
         """What is committed, as far as :attr:`_whole` state knows."""
         self._keep = False
         """Whether the state outlives the next failure: it was not reading that failed."""
-        self._late_at_ms = 0
+        self._late_at: float | None = None
+        """When late rows were last written, by a clock that nobody sets."""
+        self._roll_up_from = float("-inf")
+        """Monotonic time from which roll-ups are written."""
         self._held = False
         """Whether the step has state of this partition."""
         self._whole = False
@@ -152,6 +158,10 @@ class FoldLane(Lane):
         await self._roll_up()
 
     async def _between(self) -> None:
+        if self._inbox:  # it is done after the batch
+            return
+        async with self.shared.turn:
+            pass  # all partitions are woken at once, and windows move with the minute
         await self._roll_up()
 
     async def _roll_up(self) -> None:
@@ -159,9 +169,12 @@ class FoldLane(Lane):
         rollups, plan, tap = self._rollups, self._plan, self._tap
         if rollups is None or plan is None or tap is None or not self.stats.ready:
             return
-        now_ms, partition = self.shared.clock.now_ms(), self.tp.partition
-        late = now_ms - self._late_at_ms >= LATE_EVERY_MS
+        clock, since, partition = self.shared.clock, self._late_at, self.tp.partition
+        if clock.monotonic() < self._roll_up_from:
+            return
+        late = since is None or clock.monotonic() - since >= LATE_EVERY_MS / 1000
         caught_up = not self._inbox and self.next >= self._end()
+        now_ms = clock.now_ms()
         with own_code():
             until = plan.step.closing(partition, now_ms, caught_up=caught_up, late=late)
             if self._watch is not None:
@@ -171,24 +184,25 @@ class FoldLane(Lane):
         async with self._working():
             try:
                 self._base, late = await rollups.commit(self.next, until, now_ms)
-            except CLIENT_FAILURES:
+            except CLIENT_FAILURES as exc:
                 # If it was committed after all, the offset tells, once it is read again.
                 self._keep = True
+                self._roll_up_from = clock.monotonic() + ROLL_UP_AGAIN_S
                 self.shared.stats.transactions_failed += 1
+                error = f"{type(exc).__name__}: {exc}"
+                log.warning("a roll-up failed", extra={**self._place(), "error": error})
                 raise
             if late:
-                self._late_at_ms = now_ms
+                self._late_at = clock.monotonic()
 
     def _end(self) -> int:
         """Return the end of what can be read, as the last fetch told it."""
         offsets, tap = self.reader.offsets(self.tp), self._tap
-        if (
-            tap is not None
-            and tap.drained
-            and (offsets.position or 0) >= (offsets.last_stable or 0)
-        ):
+        if offsets.position is None or offsets.last_stable is None:  # nothing was fetched yet
+            return self.next + 1
+        if tap is not None and tap.drained and offsets.position >= offsets.last_stable:
             return self.next  # behind the last record there are only markers
-        return max(self.next + 1, offsets.last_stable or 0)
+        return max(self.next + 1, offsets.last_stable)
 
     async def _shut(self) -> None:
         await super()._shut()
@@ -206,8 +220,11 @@ class FoldLane(Lane):
         log.info("a partition is folded", extra={**self._place(), "seconds": round(took_s, 3)})
 
     def lost_membership(self) -> None:
-        """Fold anew: while others had the partition, this worker's windows stood still."""
-        self._whole = False
+        """Fold anew: while others had the partition, this worker's windows stood still.
+
+        Dropped at once: until it is opened again they would be shown, as this worker is a member.
+        """
+        self.drop()
 
     def _retreat(self) -> None:
         keep, self._keep = self._keep, False

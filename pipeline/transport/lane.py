@@ -36,6 +36,28 @@ LOST_S: Final = 10.0
 CANCEL_S: Final = 10.0
 
 
+class Turn:
+    """Lets one partition compute in one turn of the event loop, however many are ready."""
+
+    def __init__(self) -> None:
+        """Begin with nobody at work."""
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        """Wait until it is the caller's turn."""
+        await self._lock.acquire()
+        # While it is held: a lock that is free is taken without a turn of the loop in between.
+        try:
+            await asyncio.sleep(0)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Let the next one compute."""
+        self._lock.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all lanes of an engine share."""
@@ -43,8 +65,8 @@ class Surroundings:
     options: EngineOptions
     stats: EngineStats
     clock: Clock
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while computing: else all partitions that are ready compute in one turn of the loop."""
+    turn: Turn = field(default_factory=Turn)
+    """Taken for computing."""
 
 
 class Lane(ABC):

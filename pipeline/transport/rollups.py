@@ -28,8 +28,10 @@ from pipeline.core.batch import (
 )
 from pipeline.core.rollup import SKEW_MS, WATCH, Cut, cut_in, decode_cut, of_use
 from pipeline.core.topics import TopicNames
+from pipeline.kit.clients import is_torn, partitions_of
 from pipeline.kit.transactions import Committed, TransactionalProducer
 from pipeline.transport.errors import own_code
+from pipeline.transport.lane import Turn
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.tail import reading, records_until
 
@@ -87,7 +89,7 @@ class Rollups:
         """Go on in the epoch of *cut*, or begin a new one: nothing is rolled up then."""
         self._epoch = uuid.uuid4().hex if cut is None else cut.epoch
 
-    async def restore(self, cut: Cut | None, now_ms: int, turn: asyncio.Lock) -> bool:
+    async def restore(self, cut: Cut | None, now_ms: int, turn: Turn) -> bool:
         """Feed the step the frames of the epoch, up to those of *cut*, and the watch its own.
 
         Args:
@@ -96,8 +98,8 @@ class Rollups:
             turn: Held while computing.
 
         Returns:
-            Whether the last frame of *cut* was there.  If not, the topic lost frames: what the
-            step was fed is of no use.
+            Whether the last frame of *cut* was there.  If not, the topic is gone or lost frames:
+            what the step was fed is of no use.
         """
         watch = self._plan.watch
         if cut is None and watch is None:
@@ -123,27 +125,34 @@ class Rollups:
             log.error("records are no alerts", extra={"topic": watch.topic, "records": unreadable})
 
     async def _follow(
-        self, consumer: AIOKafkaConsumer, cut: Cut | None, now_ms: int, turn: asyncio.Lock
+        self, consumer: AIOKafkaConsumer, cut: Cut | None, now_ms: int, turn: Turn
     ) -> bool:
         partition = KafkaPartition(*self._target)
+        if self._target.partition not in await partitions_of(consumer, self._target.topic):
+            return False  # a topic that is not there would be waited for without end
         consumer.assign([partition])
         ends = await consumer.end_offsets([partition])
         since_ms = now_ms - self._plan.horizon_ms
         if cut is not None:
             # Frames are written after their pane ended, the last ones of the cut perhaps long ago.
             since_ms = min(since_ms, max(cut.closed_until.values(), default=0))
-        found = (await consumer.offsets_for_times({partition: max(0, since_ms - SKEW_MS)}))[
-            partition
-        ]
-        consumer.seek(partition, ends[partition] if found is None else found.offset)
+        since_ms = max(0, since_ms - SKEW_MS)
+        found = (await consumer.offsets_for_times({partition: since_ms}))[partition]
+        start = ends[partition] if found is None else found.offset
+        torn = await is_torn(consumer, partition, start)
+        consumer.seek(partition, start)
         met = False
         async for records in records_until(consumer, ends):
             for record in records:
-                if header(record.headers, "tier") == WATCH.encode():
-                    self._learn(record)
+                await self._learn(record)
             if cut is None:
                 continue
             epoch, token = cut.epoch.encode(), cut.token.encode()
+            if torn and records:
+                if header(records[0].headers, "epoch") == epoch:
+                    cut = None  # some of its frames may be gone that windows need
+                    continue
+                torn = False
             ours = [record for record in records if header(record.headers, "epoch") == epoch]
             met = met or any(header(record.headers, "token") == token for record in ours)
             for values in _chunks([record for record in ours if of_use(record, now_ms)]):
@@ -151,13 +160,17 @@ class Rollups:
                     with own_code():
                         self._plan.step.restore(self._tp.partition, values, now_ms)
                 await asyncio.sleep(0)
-        return met
+        return met and cut is not None
 
-    def _learn(self, record: Record) -> None:
-        written, watch = cut_in(record.headers), self._plan.watch
-        if written is not None and watch is not None:
+    async def _learn(self, record: Record) -> None:
+        watch = self._plan.watch
+        if watch is None or header(record.headers, "tier") != WATCH.encode():
+            return
+        written = cut_in(record.headers)
+        if written is not None:
             with own_code():
                 watch.step.learn(self._tp.partition, record.value or b"", written.closed_until)
+            await asyncio.sleep(0)
 
     async def commit(
         self, position: int, until: Mapping[int, int], now_ms: int

@@ -35,6 +35,8 @@ class Written(NamedTuple):
     epoch: str = "e1"
     schema: str = SCHEMA
     value: bytes | None = None
+    told: bool = True
+    """Whether the record has a worker's headers."""
 
 
 def cut_of(one: Written, now: int, place: int) -> Cut:
@@ -73,7 +75,7 @@ async def restored(broker: str, written: Sequence[Written]) -> tuple[int, int | 
                 topic,
                 one.value or encode_rollup(MINUTE_MS, [rows]),
                 partition=0,
-                headers=cut_of(one, now, place).headers(MINUTE_MS),
+                headers=cut_of(one, now, place).headers(MINUTE_MS) if one.told else [],
             )
     finally:
         await producer.stop()
@@ -96,6 +98,7 @@ async def restored(broker: str, written: Sequence[Written]) -> tuple[int, int | 
         ([Written(1), Written(2, "e2", "another")], 0, None),
         ([Written(1, "e1", "another"), Written(2, "e2")], 2, 1),
         ([Written(1), Written(2, value=b"\x93\x02"), Written(4)], 0, None),
+        ([Written(1), Written(2, value=b"a test", told=False), Written(4)], 5, 2),
         ([Written(1, value=b"no frame"), Written(2), Written(4, "e2")], 4, 2),
     ],
 )

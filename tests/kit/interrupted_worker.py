@@ -2,7 +2,7 @@
 
 ``python -m tests.kit.interrupted_worker kill|freeze|fail STEP N OPTIONS``.
 
-The program is the product's own; only the Kafka client's methods are wrapped.
+``roll-up:STEP`` counts the transactions of roll-ups alone.  The program is the product's own; only the Kafka client's methods are wrapped.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ STEPS = ("begun", "written", "offsets", "committed")
 """After which step: nothing written, outputs written, offsets sent too, all committed."""
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 
+ROLL_UP = "roll-up:"
+
 Method = Callable[..., Awaitable[Any]]
 
 
@@ -29,7 +31,9 @@ class Interruption:
     """Counts transactions and interrupts the process once."""
 
     def __init__(self, kind: str, step: str, number: int) -> None:
-        self._kind, self._step, self._left = kind, step, number
+        self._kind, self._left = kind, number
+        self._of_roll_ups = step.startswith(ROLL_UP)
+        self._step = step.removeprefix(ROLL_UP)
 
     def wrap(self) -> None:
         """Wrap the client's methods."""
@@ -41,22 +45,24 @@ class Interruption:
         producer.commit_transaction = self._after("committed", producer.commit_transaction)
 
     def _after(self, step: str, method: Method) -> Method:
-        async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            result = await method(*args, **kwargs)
-            self._reached(step)
+        async def wrapped(producer: Any, *args: Any, **kwargs: Any) -> Any:
+            result = await method(producer, *args, **kwargs)
+            self._reached(step, producer)
             return result
 
         return wrapped
 
     def _before(self, step: str, method: Method) -> Method:
-        async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            self._reached(step)
-            return await method(*args, **kwargs)
+        async def wrapped(producer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._reached(step, producer)
+            return await method(producer, *args, **kwargs)
 
         return wrapped
 
-    def _reached(self, step: str) -> None:
-        if step == self._step:
+    def _reached(self, step: str, producer: Any) -> None:
+        # A roll-up's transaction is named after its partition of the deltas.
+        of_roll_ups = ".deltas-" in producer._txn_manager.transactional_id
+        if step == self._step and of_roll_ups >= self._of_roll_ups:
             self._left -= 1
             if self._left == 0 and self._kind == "fail":
                 raise KafkaConnectionError("the connection broke, as far as the client knows")

@@ -14,7 +14,7 @@ from mailstream.simulation.probes import ProbePlan, probes
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
 from pipeline.core.event import partition_of
-from pipeline.core.families import FAMILIES, Export, Family
+from pipeline.core.families import Export, Family
 from pipeline.core.tally import Labels, Tally
 from pipeline.core.topics import TopicNames
 from pipeline.enrich.forms import forms
@@ -159,7 +159,7 @@ def enriched(
 def shown(board: Board) -> dict[tuple[str, Series], int]:
     """Return the board's windows under their metric names."""
     values: dict[tuple[str, Series], int] = defaultdict(int)
-    for family in FAMILIES:
+    for family in board.families:
         for export in family.exports:
             for window, length in WINDOWS.items():
                 for series, value in totals(board, family, export, length):

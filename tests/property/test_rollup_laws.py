@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.delta import VERSION, DeltaFrame, FamilyRows, encode_frame
+from pipeline.core.dimensions import chosen
+from pipeline.core.families import FAMILIES, FAMILY, KEY_SEPARATOR, Family, Sum
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.rollup import GRACE_MS, Cut, cut_in, decode_cut, deltas_since, of_use
+from pipeline.core.topics import MAX_MESSAGE_BYTES
 from pipeline.fold.board import Board
+from pipeline.fold.rolling import MOST_ROWS
 from tests.kit.frames import FrameRecord, Row, frame
 from tests.property.test_distinct_laws import FIELD
 from tests.property.test_distinct_laws import WINDOWS as DISTINCT
@@ -48,6 +54,12 @@ class Pass(NamedTuple):
     by_ms: int
 
 
+class Clock(NamedTuple):
+    """The worker's clock goes wrong by so much, or right again; a new worker's is right."""
+
+    wrong_ms: int
+
+
 class RollUp(NamedTuple):
     """The partition is asked for a roll-up, which may fail to commit."""
 
@@ -65,7 +77,7 @@ class Recover(NamedTuple):
     """The roll-ups are of no use: the deltas are read alone, and a new epoch begins."""
 
 
-Step = Fold | Pass | RollUp | Recover
+Step = Fold | Pass | Clock | RollUp | Recover
 
 TOLD = st.builds(
     lambda row, values: row._replace(values={FIELD: values}),
@@ -76,6 +88,14 @@ TOLD = st.builds(
 RECOVER = st.builds(
     Recover, st.integers(1, 4), st.booleans(), st.sampled_from((False, False, False, True))
 )
+CLOCK = st.builds(
+    Clock,
+    st.one_of(
+        st.just(0),
+        st.integers(0, 3 * HOUR),
+        st.sampled_from((50 * MINUTE, HOUR, 23 * HOUR, 25 * HOUR)),
+    ),
+)
 ANY = st.one_of(
     st.lists(TOLD, min_size=1, max_size=6).map(Fold),
     st.one_of(
@@ -84,6 +104,7 @@ ANY = st.one_of(
     ).map(Pass),
     st.builds(RollUp, st.booleans(), st.booleans(), st.booleans()),
     RECOVER,
+    CLOCK,
 )
 DUE = RollUp(caught_up=True, late=True, committed=True)
 SOON = st.sampled_from((10 * SECOND, MINUTE, 2 * MINUTE, 5 * MINUTE, 7 * MINUTE)).map(Pass)
@@ -107,6 +128,8 @@ def lives(draw: st.DrawFn) -> list[Step]:
             steps.append(draw(ANY))
         steps += [draw(SOON), DUE]
         turns: list[st.SearchStrategy[Step]] = [OLD, st.just(DUE), RECOVER, SOON, st.just(DUE)]
+        if not draw(st.integers(0, 3)):
+            steps += [draw(CLOCK), draw(OLD), DUE, draw(CLOCK), draw(SOON), draw(OLD), DUE]
         steps += [draw(turn) for turn in turns if draw(st.integers(0, 3))]
     return steps
 
@@ -117,9 +140,13 @@ STEPS = st.one_of(lives(), st.lists(ANY, max_size=20))
 class Partition:
     """One partition with its two logs, as the transport would drive it."""
 
-    def __init__(self, windows: Sequence[int]) -> None:
-        self.windows = windows
-        self.now = NOW
+    def __init__(
+        self, windows: Sequence[int], families: Sequence[Family] = FAMILIES, now: int = NOW
+    ) -> None:
+        self.windows, self.families = windows, families
+        self.now = now
+        self.wrong = 0
+        """How much the worker's clock is ahead."""
         self.rows: list[Row] = []
         self.deltas: list[FrameRecord] = []
         self.rollups: list[FrameRecord] = []
@@ -128,26 +155,32 @@ class Partition:
         self.board.complete(0)
 
     def _opened(self) -> Board:
-        board = Board(self.windows)
+        board = Board(self.windows, self.families)
         board.open(0)
-        board.advance(self.now)
+        board.advance(self.clock)
         return board
+
+    @property
+    def clock(self) -> int:
+        return self.now + self.wrong
 
     def fold(self, rows: Sequence[Row]) -> None:
         moved = [row._replace(event_ms=row.event_ms + self.now - NOW) for row in rows]
         self.rows.extend(moved)
-        value = frame({"user": moved, "ip": moved}, watermark_ms=self.now)
-        record = value._replace(offset=len(self.deltas), timestamp=self.now)
+        self.take(frame({"user": moved, "ip": moved}, watermark_ms=self.now).value)
+
+    def take(self, value: bytes | None) -> None:
+        record = FrameRecord(value, len(self.deltas), self.now)
         self.deltas.append(record)
-        self.board.fold(0, [record], self.now)
+        self.board.fold(0, [record], self.clock)
 
     def roll_up(self, *, caught_up: bool, late: bool, committed: bool) -> None:
-        until = self.board.closing(0, self.now, caught_up=caught_up, late=late)
+        until = self.board.closing(0, self.clock, caught_up=caught_up, late=late)
         if until is None:
             return
         cut = Cut(self.board.schema, "e", "t", until, len(self.deltas))
         frames = [
-            FrameRecord(value, timestamp=self.now, headers=cut.headers(length))
+            FrameRecord(value, timestamp=self.clock, headers=cut.headers(length))
             for length, value in self.board.rollup(0, until)
         ]
         assert frames
@@ -167,15 +200,18 @@ class Partition:
         return record.offset >= self.cut.deltas_end or (record.timestamp or 0) >= since_ms
 
     def assert_right(self) -> None:
-        assert_equal_to_the_recount(self.board, self.rows, self.now, self.windows)
+        now = self.board.now_ms
+        assert now >= self.now
+        assert_equal_to_the_recount(self.board, self.rows, now, self.windows)
         windows = [window for window in DISTINCT if window in self.windows]
         shown = distinct_on_the_board(self.board, windows)
-        assert shown == distinct_recount(self.rows, self.now, windows)
+        assert shown == distinct_recount(self.rows, now, windows)
 
     def forget(self) -> None:
         self.rollups, self.cut = [], None
 
     def recover(self, chunk: int, *, read_between: bool) -> None:
+        self.wrong = 0
         self.board = board = self._opened()
         if self.cut is not None:
             frames = [one.value or b"" for one in self.rollups if of_use(one, self.now)]
@@ -214,7 +250,10 @@ def test_windows_hold_what_the_recount_says_however_often_recovered(
                 partition.fold(rows)
             case Pass(by_ms):
                 partition.now += by_ms
-                partition.board.advance(partition.now)
+                partition.board.advance(partition.clock)
+            case Clock(wrong_ms):
+                partition.wrong = wrong_ms
+                partition.board.advance(partition.clock)
             case RollUp(caught_up, late, committed):
                 partition.roll_up(caught_up=caught_up, late=late, committed=committed)
             case Recover(chunk, read_between, anew):
@@ -224,6 +263,10 @@ def test_windows_hold_what_the_recount_says_however_often_recovered(
         partition.assert_right()
     partition.recover(3, read_between=False)
     partition.assert_right()
+    partition.board.advance(partition.now + 60 * HOUR)
+    for share in partition.board.shares("user"):
+        assert not share.alive.any()
+        assert not any(columns.any() for columns in share.running.values())
 
 
 def test_a_pane_is_written_once_its_grace_is_over_and_late_rows_as_an_addition() -> None:
@@ -270,5 +313,72 @@ def test_frames_are_small_however_much_a_pane_holds() -> None:
     partition.roll_up(caught_up=True, late=True, committed=True)
     assert len(partition.rollups) > 3
     assert max(len(one.value or b"") for one in partition.rollups) < 3_000_000
+    partition.recover(1, read_between=False)
+    partition.assert_right()
+
+
+def crowd(keys: Sequence[str], at_ms: int, watermark_ms: int, family: Family) -> bytes:
+    """Return a frame with one event of each of these keys."""
+    many = len(keys)
+    rows = FamilyRows.of(
+        family.name,
+        keys,
+        np.arange(many),
+        np.zeros(many),
+        np.full(many, at_ms // (10 * SECOND)),
+        dict.fromkeys(family.sums, np.ones(many, np.int64)),
+    )
+    return encode_frame(DeltaFrame(VERSION, "raw.zonemta", 0, watermark_ms, [rows]))
+
+
+def test_one_roll_up_has_a_bounded_number_of_rows() -> None:
+    partition = Partition(WINDOWS[0])
+    users = MOST_ROWS // 2
+    keys = [f"user{number}" for number in range(users)]
+    for age in (30 * MINUTE, 25 * MINUTE, 20 * MINUTE):
+        partition.take(crowd(keys, NOW - age, NOW, FAMILY["user"]))
+    for closed_ms in NOW - 20 * MINUTE, NOW - 5 * MINUTE:
+        partition.roll_up(caught_up=True, late=True, committed=True)
+        assert partition.cut is not None
+        assert partition.cut.closed_until[5 * MINUTE] == closed_ms
+    partition.recover(9, read_between=False)
+    totals = partition.board.totals(FAMILY["user"], 24 * HOUR)
+    assert totals.sums[Sum.COUNT].sum() == 3 * users
+
+
+def test_frames_fit_into_a_topic_however_long_keys_are() -> None:
+    pair = chosen(dimensions={"pair": ("user", "from_address")})[-1]
+    partition = Partition(WINDOWS[0], [FAMILY["user"], pair])
+    users = 5_000
+    long = "\N{GOTHIC LETTER AHSA}" * 300
+    keys = [f"{number}{long}{KEY_SEPARATOR}{long}" for number in range(users)]
+    for start in range(0, users, 1_000):  # a frame of the deltas is as small
+        some = slice(start, start + 1_000)
+        partition.take(crowd(keys[some], NOW, NOW + 7 * MINUTE, pair))
+    partition.now += 7 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    assert max(len(one.value or b"") for one in partition.rollups) < MAX_MESSAGE_BYTES - 1000
+    partition.recover(9, read_between=False)
+    assert partition.board.totals(pair, 24 * HOUR).sums[Sum.COUNT].sum() == users
+
+
+def test_values_are_told_with_their_keys_where_long_keys_are_split() -> None:
+    partition = Partition(WINDOWS[0])
+    long = "x" * 300
+    for start in range(0, 4_000, 200):
+        many = [
+            Row(
+                (f"{number}{long}",),
+                kind,
+                NOW,
+                values={FIELD: [f"v{v}" for v in range(number % 4)]},
+            )
+            for number in range(start, start + 200)
+            for kind in ("bounced", "sent")
+        ]
+        partition.fold(many)
+    partition.now += 7 * MINUTE
+    partition.roll_up(caught_up=True, late=True, committed=True)
+    partition.now += 20 * MINUTE  # what was told in the last minutes is read again
     partition.recover(1, read_between=False)
     partition.assert_right()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import OriginTimes, PartitionStats
+from tests.kit.frames import Row
 from tests.kit.worker import DELTAS, NOW, RAW, SESSION_MS, Worker
 
 SECOND = 1000
@@ -172,3 +175,20 @@ def test_an_expected_origin_is_zero_until_it_is_heard_of(*, heard: bool) -> None
     known = {'origin="mta1",source="zonemta"': NOW / 1000}
     unknown = {'origin="mta1",source=""': 0}
     assert shown == (known if heard else unknown)
+
+
+def test_a_page_on_which_a_partition_came_in_between_is_not_called_complete() -> None:
+    worker = Worker(2)
+    worker.board.open(1)
+    worker.fold(1, user=[Row(("ann",), "sent", NOW)])
+
+    async def scrape() -> str:
+        page = asyncio.create_task(worker.exporter.page())
+        await asyncio.sleep(0)
+        assert not page.done()
+        worker.board.complete(1)
+        return (await page).body.decode()
+
+    page = asyncio.run(scrape())
+    assert 'mailstream_windows_complete{window="1h"} 0.0' in page
+    assert 'mailstream_windows_complete{window="1h"} 1.0' in worker.page()
