@@ -46,7 +46,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     )
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
-    board = Board(pipeline.windows, families)
+    board = Board(pipeline.windows, families, publishes=True)
     enricher = Enricher(
         names,
         settings.topics.partitions,
@@ -57,6 +57,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         forms=forms(gelf_mta_events=settings.gelf.mta_events),
         probes=probe_accounts(settings),
         families=families,
+        published=pipeline.published,
     )
     engine = Engine(
         names,
@@ -68,7 +69,13 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         board,
         stats,
         clock,
-        RollupPlan(board, names.of("rollups"), names, max(pipeline.windows)),
+        RollupPlan(
+            board,
+            names.of("rollups"),
+            names,
+            max(pipeline.windows),
+            publishes=bool(pipeline.published),
+        ),
     )
     _add_agents(engine)
     return Pipeline(engine, board, tally, stats)

@@ -135,6 +135,12 @@ class RollupStep(FoldStep, Protocol):
     def follow(self, partition: int, cut: Cut) -> None:
         """Count a delta record from now on only where no frame up to *cut* has its rows."""
 
+    def publish_from(self, partition: int, cut: Cut) -> None:
+        """Instead of :meth:`follow`, in a new epoch: only panes for consumers go on from *cut*."""
+
+    def lack(self, partition: int, before_ms: int) -> None:
+        """Deltas of panes which begin before *before_ms* may be gone, or are not read."""
+
     def closing(
         self, partition: int, now_ms: int, *, caught_up: bool, late: bool
     ) -> Mapping[int, int] | None:

@@ -57,6 +57,12 @@ TOPICS: Final = (
         "none; partition of the deltas",
         2 * DAY_MS,
     ),
+    Topic(
+        "panes",
+        "closed panes of 5 minutes for consumers, JSON",
+        "JSON of family, key and event type",
+        7 * DAY_MS,
+    ),
     Topic("seen", "seen event ids per batch (internal)", "none; partition of the source", None),
     Topic(
         "dead", "records that could not be used, with the reason", "as the raw record", 7 * DAY_MS

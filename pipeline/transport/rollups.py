@@ -11,13 +11,13 @@ import asyncio
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import Output, OutRecord, Record, RollupStep, TopicPartition, header
-from pipeline.core.rollup import SKEW_MS, Cut, decode_cut, of_use
+from pipeline.core.rollup import PANES_TIER, SKEW_MS, Cut, decode_cut, of_use
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clients import stop_consumer
 from pipeline.kit.transactions import Committed, TransactionalProducer
@@ -38,6 +38,18 @@ class RollupPlan:
     names: TopicNames
     horizon_ms: int
     """The longest window."""
+    publishes: bool = False
+    """Whether this worker publishes closed panes."""
+
+
+class RolledUp(NamedTuple):
+    """What was written."""
+
+    committed: Committed
+    late: bool
+    """Whether late rows were in it."""
+    token: str | None
+    """Of the roll-up, if panes for consumers were in it."""
 
 
 class Rollups:
@@ -55,11 +67,14 @@ class Rollups:
         )
         self._epoch = ""
 
-    def cut_of(self, committed: Committed | None, last_stable: int) -> Cut | None:
-        """Return the cut that *committed* tells of, if frames of it can be used."""
+    def told(self, committed: Committed | None, last_stable: int) -> Cut | None:
+        """Return the cut that *committed* tells of, of whatever schema."""
         if committed is None or committed.offset > last_stable:  # the topic was made anew
             return None
-        cut = decode_cut(committed.offset, committed.metadata)
+        return decode_cut(committed.offset, committed.metadata)
+
+    def usable(self, cut: Cut | None) -> Cut | None:
+        """Return *cut* if its frames can be used."""
         return None if cut is None or cut.schema != self._plan.step.schema else cut
 
     def begin(self, cut: Cut | None) -> None:
@@ -119,17 +134,12 @@ class Rollups:
                 await asyncio.sleep(0)
         return met
 
-    async def commit(
-        self, position: int, until: Mapping[int, int], now_ms: int
-    ) -> tuple[Committed, bool]:
-        """Write a roll-up with the position in the deltas, in one transaction.
-
-        Returns:
-            What is committed now, and whether late rows were written.
-        """
+    async def commit(self, position: int, until: Mapping[int, int], now_ms: int) -> RolledUp:
+        """Write a roll-up with the position in the deltas, in one transaction."""
         step, partition = self._plan.step, self._tp.partition
         cut = Cut(step.schema, self._epoch, uuid.uuid4().hex, until, position)
         records: list[OutRecord] = []
+        panes = False
         with own_code():
             frames = step.rollup(partition, until)
         while True:
@@ -137,6 +147,7 @@ class Rollups:
                 frame = next(frames, None)
             if frame is None:
                 break
+            panes = panes or frame[0] == PANES_TIER
             records.append(OutRecord(frame[1], None, cut.headers(frame[0])))
             await asyncio.sleep(0)
         prepared = self.producer.prepare([Output(*self._target, records)], now_ms)
@@ -144,7 +155,7 @@ class Rollups:
         await self.producer.commit(prepared, {self._tp: committed})
         with own_code():
             late = step.rolled_up(partition, until)
-        return committed, late
+        return RolledUp(committed, late, cut.token if panes else None)
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[list[bytes]]:
