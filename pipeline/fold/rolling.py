@@ -37,6 +37,8 @@ class Rolling:
         self._publishing = publishing
         tiers = next(iter(families.values())).tiers if families else ()
         self._closed = {tier.length_ms: 0 for tier in tiers if tier.length_ms in TIERS_MS}
+        if publishing is not None:
+            self._closed[PANES_TIER] = 0
         self._cut_at: int | None = None
         self._heard: dict[tuple[str, int], tuple[int, int]] = {}
         self._stream_ms = 0
@@ -62,17 +64,18 @@ class Rolling:
 
     def follow(self, cut: Cut, now_ms: int) -> None:
         """Go on with delta records; those before the cut count only in what is not closed."""
-        closed = {tier: end for tier, end in cut.closed_until.items() if tier != PANES_TIER}
-        if set(closed) != set(self._closed):
+        lengths = {length for length in cut.closed_until if length != PANES_TIER}
+        if lengths != set(self._closed) - {PANES_TIER}:
             raise InvariantError("a cut of other tiers")
-        self._closed = closed
-        self._turn(closed, now_ms)
+        self._closed.update((length, cut.closed_until[length]) for length in lengths)
+        self._turn(self._closed, now_ms)
         self.publish_from(cut)
 
     def publish_from(self, cut: Cut) -> None:
         """Publish only what *cut* has not closed; alone, if the windows begin anew."""
         self._cut_at = cut.deltas_end
         if self._publishing is not None:
+            self._closed[PANES_TIER] = cut.panes_until
             self._publishing.follow(cut.panes_until)
 
     def lack(self, before_ms: int) -> None:
@@ -150,8 +153,9 @@ class Rolling:
             until = {
                 length: self._until(length, closed, limit_ms)
                 for length, closed in self._closed.items()
+                if length != PANES_TIER
             }
-            due = waiting or until != self._closed
+            due = waiting or any(end != self._closed[length] for length, end in until.items())
             if publishing is not None:
                 until[PANES_TIER] = publishing.until(limit_ms, MOST_PANES)
                 due = due or publishing.closes(until[PANES_TIER])
@@ -214,7 +218,7 @@ class Rolling:
     def rolled_up(self, until: Mapping[int, int]) -> bool:
         """Take over what was committed; return whether late rows were in it."""
         late = self._has_late()
-        self._closed = {length: end for length, end in until.items() if length != PANES_TIER}
+        self._closed = dict(until)
         if self._publishing is not None:
             self._publishing.rolled_up(until[PANES_TIER])
         for tier in self._tiers():

@@ -12,39 +12,19 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.kit.flow import flow
 from tests.kit.kafka_read import read_topics
-from tests.kit.oracle import MINUTE, Recount, event_time
+from tests.kit.old_events import write_old
+from tests.kit.oracle import Recount
 from tests.kit.own_broker import OwnBroker
 from tests.kit.processes import wait_until
-from tests.kit.raw_log import RawWriter, raw_record
-from tests.kit.stand import Stand, now_ms, stand
-from tests.kit.traffic import CLASSES, Shape, Varied
+from tests.kit.stand import Stand, stand
+from tests.kit.traffic import CLASSES
 from tests.kit.view import ANY_VIEW, View, wait_until_equal
 
 pytestmark = [pytest.mark.integration, pytest.mark.fault]
 
-AGE = 20 * MINUTE
 EVENTS = 10_000
 KILLS = 5
 ROLLED_S = 60.0
-
-
-def write_old(st: Stand) -> int:
-    """Write events whose panes of all lengths are over; return the newest possible time."""
-
-    async def write() -> int:
-        now = now_ms()
-        shape = Shape(users=500, ips=20)
-        traffic = Varied(seed=5, now_ms=now - AGE, spread_ms=30 * MINUTE, shape=shape)
-        made = (traffic.zonemta() for _ in range(EVENTS))
-        # Without those from the future, which count now.
-        events = [one for one in made if event_time(one["timestamp"]) <= now - AGE]
-        for event in events:
-            event.setdefault("event_id", f"{event['queue_id']}.{event['seq']}")
-        async with RawWriter(st.bootstrap, st.raw[0], st.partitions) as writer:
-            await writer.write(raw_record(event, "zonemta", now) for event in events)
-        return now - AGE
-
-    return asyncio.run(write())
 
 
 def frames(st: Stand) -> list[dict[str, str]]:
@@ -86,7 +66,7 @@ def delete_deltas(st: Stand) -> None:
 
 def test_closed_panes_are_recovered_without_their_deltas(kafka: OwnBroker, tmp_path: Path) -> None:
     with stand(kafka.bootstrap, tmp_path, view=ANY_VIEW) as st:
-        newest_ms = write_old(st)
+        newest_ms = write_old(st, EVENTS)
         st.worker(1)
         st.wait_until_caught_up()
         st.worker(1).kill()
