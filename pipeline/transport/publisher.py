@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -32,7 +32,6 @@ from pipeline.kit.transactions import (
     TransactionalProducer,
 )
 from pipeline.transport.options import EngineOptions
-from pipeline.transport.reader import ReaderThread
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +49,13 @@ STUCK_S: Final = 60.0
 """What cannot be published, as a frame of a newer program, is looked at again after this time."""
 _TIER: Final = str(PANES_TIER).encode()
 _CURSOR: Final = "panes1"
+
+
+class Offsets(Protocol):
+    """Knows what the group has committed."""
+
+    async def committed(self, tp: TopicPartition) -> Committed | None:
+        """Return it for *tp*."""
 
 
 @dataclass(slots=True)
@@ -105,7 +111,7 @@ class Publisher:
             options.transactions,
             names.app_id,
         )
-        self._reader: ReaderThread
+        self._reader: Offsets
         self._task: asyncio.Task[None] | None = None
         self._written = asyncio.Event()
         self._wanted = b""
@@ -114,7 +120,7 @@ class Publisher:
         """The token of the newest frame that was read."""
         self._rng = random.Random()  # noqa: S311  jitter needs no secrecy
 
-    def start(self, reader: ReaderThread) -> None:
+    def start(self, reader: Offsets) -> None:
         """Publish what waits, and what :meth:`wake` tells of, in a task of its own."""
         if self._task is None:
             self._reader = reader

@@ -44,8 +44,9 @@ def recount(
             at_ms = received_ms
         adds = amounts(event)
         for family in families:
-            key = tuple(event.get(field) for field in FIELDS[family])
-            if None not in key:
+            fields = FIELDS[family]
+            if all(event.get(field) is not None for field in fields):
+                key = tuple(str(event[field]) for field in fields)
                 slot = family, key, kind, at_ms // PANE_MS * PANE_MS
                 found[slot] = _plus(found[slot], adds)
     return dict(found)
