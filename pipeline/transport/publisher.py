@@ -45,6 +45,7 @@ WAIT_MS: Final = 100
 AGAIN_S: Final = 1.0
 """The markers of a roll-up may be written a moment after its commit was answered."""
 TRIES: Final = 30
+CANCEL_S: Final = 10.0
 STUCK_S: Final = 60.0
 """What cannot be published, as a frame of a newer program, is looked at again after this time."""
 _TIER: Final = str(PANES_TIER).encode()
@@ -70,6 +71,8 @@ class _Work:
     """Records of that frame that are in it, or were written before."""
     lost: int = 0
     """Offsets that were deleted before."""
+    token: bytes = b""
+    """Of the newest roll-up that was read."""
     records: list[OutRecord] = field(default_factory=list)
 
     def written(self) -> None:
@@ -117,7 +120,7 @@ class Publisher:
         self._wanted = b""
         """The token of the newest roll-up with pane frames, by this worker."""
         self._met = b""
-        """The token of the newest frame that was read."""
+        """The token of the newest roll-up that was published."""
         self._rng = random.Random()  # noqa: S311  jitter needs no secrecy
 
     def start(self, reader: Offsets) -> None:
@@ -136,8 +139,9 @@ class Publisher:
         """End; a transaction that is open is abandoned, and ended by whoever comes next."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            while not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=CANCEL_S)
         await self._producer.close()
 
     # -- the task
@@ -166,14 +170,17 @@ class Publisher:
 
     async def _publish(self) -> None:
         """Publish everything up to the newest roll-up that this worker knows of."""
-        for _ in range(TRIES):
+        tries = 0
+        while tries < TRIES:
             self._written.clear()
+            before = self._met
             await self._drain()
-            if self._met == self._wanted or not self._wanted:
+            if not self._wanted or self._met == self._wanted:
                 return
+            tries = tries + 1 if self._met == before else 0
             await self._clock.sleep(AGAIN_S)
         log.error("the frames of a roll-up are gone before they were read", extra=self._place())
-        self._wanted = self._met
+        self._wanted = b""
 
     async def _drain(self) -> None:
         """Publish what can be read now."""
@@ -215,6 +222,7 @@ class Publisher:
             work.next, work.skip = end, 0
         if work.next > pace.start:
             await self._commit(work, pace)
+        self._met = work.token or self._met
 
     def _begin(self, committed: Committed | None, first: int, end: int) -> _Work:
         """Return where to go on, with nothing to write."""
@@ -253,7 +261,7 @@ class Publisher:
             await self._commit(work, pace)
         work.records += rest
         work.next, work.skip = record.offset + 1, 0
-        self._met = header(record.headers, "token") or self._met
+        work.token = header(record.headers, "token") or work.token
 
     def _records(self, work: _Work, record: Record) -> list[OutRecord]:
         try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from pipeline.core.rollup import GRACE_MS, PANES_TIER, Cut, decode_cut, deltas_s
 from pipeline.core.timestamp import rfc3339
 from pipeline.enrich.columns import LAYOUT, Columns
 from pipeline.enrich.combine import Combiner
+from pipeline.fold import publishing
 from pipeline.fold.board import Board
 from tests.kit.frames import FrameRecord
 from tests.kit.oracle import HOUR, MINUTE, SECOND
@@ -60,6 +62,8 @@ class RollUp(NamedTuple):
 
     late: bool = True
     committed: bool = True
+    alone: bool = False
+    """Nothing is due: the position is committed with something else."""
 
 
 class Recover(NamedTuple):
@@ -84,7 +88,7 @@ EVENT = st.builds(
 STEP = st.one_of(
     st.lists(EVENT, min_size=1, max_size=5).map(Batch),
     st.sampled_from((10 * SECOND, MINUTE, 5 * MINUTE, 7 * MINUTE, HOUR)).map(Pass),
-    st.builds(RollUp, st.booleans(), st.booleans()),
+    st.builds(RollUp, st.booleans(), st.booleans(), st.booleans()),
     st.just(RollUp()),
     st.builds(Recover, st.sampled_from(WINDOWS), st.integers(1, 3)),
 )
@@ -140,8 +144,10 @@ class Partition:
             self.deltas.append(record)
             self.board.fold(0, [record], self.now)
 
-    def roll_up(self, *, late: bool = True, committed: bool = True) -> bool:
-        until = self.board.closing(0, self.now, caught_up=True, late=late)
+    def roll_up(self, *, late: bool = True, committed: bool = True, alone: bool = False) -> bool:
+        until = self.board.closing(0, self.now, caught_up=True, late=late) if not alone else None
+        if alone:  # what is late goes with every commit of the position
+            until = dict(self.board._held(0).rolling._closed)
         if until is None:
             return False
         before = {} if self.cut is None else self.cut.closed_until
@@ -149,7 +155,7 @@ class Partition:
         cut = Cut(self.board.schema, "e", "t", until, len(self.deltas))
         assert decode_cut(cut.deltas_end, cut.encode()) == cut
         frames = list(self.board.rollup(0, until))
-        assert frames
+        assert frames or alone
         if committed:
             for tier, value in frames:
                 record = FrameRecord(value, timestamp=self.now, headers=cut.headers(tier))
@@ -198,22 +204,25 @@ def _start(value: bytes) -> int:
 
 
 @settings(max_examples=400)
-@given(st.lists(STEP, max_size=25), st.sampled_from(WINDOWS))
+@given(st.lists(STEP, max_size=25), st.sampled_from(WINDOWS), st.sampled_from((1, 3, 8192)))
 def test_records_add_up_to_the_recount_through_restarts_and_epochs(
-    steps: Sequence[Batch | Pass | RollUp | Recover], windows: Sequence[int]
+    steps: Sequence[Batch | Pass | RollUp | Recover], windows: Sequence[int], rows: int
 ) -> None:
     partition = Partition(windows)
-    for step in steps:
-        match step:
-            case Batch(events):
-                partition.batch(events)
-            case Pass(by_ms):
-                partition.now += by_ms
-            case RollUp(late, committed):
-                partition.roll_up(late=late, committed=committed)
-            case Recover(others, chunk):
-                partition.recover(others, chunk)
-    partition.finish()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "SETTLE_ROWS", rows)
+        patch.setattr(publishing, "FREE_SLOTS", rows)
+        for step in steps:
+            match step:
+                case Batch(events):
+                    partition.batch(events)
+                case Pass(by_ms):
+                    partition.now += by_ms
+                case RollUp(late, committed, alone):
+                    partition.roll_up(late=late, committed=committed, alone=alone)
+                case Recover(others, chunk):
+                    partition.recover(others, chunk)
+        partition.finish()
     assert added_up(partition.published) == recount(partition.events)
 
 
