@@ -99,7 +99,9 @@ class _Family:
         gone = [self.panes.pop(index) for index in list(self.panes) if index < end]
         if gone:
             size = self._slots.size
-            held = np.zeros(size, np.bool_)  # a pass over all slots: np.unique takes 400 ms a million
+            held = np.zeros(
+                size, np.bool_
+            )  # a pass over all slots: np.unique takes 400 ms a million
             for pane in gone:
                 held[pane.content(size)[0]] = True
             dead = np.flatnonzero(held & (self._newest[:size] < end)).astype(np.int32)

@@ -18,7 +18,7 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import Output, OutRecord, Record, TopicPartition, header
 from pipeline.core.engine_stats import EngineStats
-from pipeline.core.errors import InvariantError, MailstreamError
+from pipeline.core.errors import FrameVersionError, InvariantError, MailstreamError
 from pipeline.core.published import records_of
 from pipeline.core.rollup import PANES_TIER
 from pipeline.core.topics import TopicNames
@@ -247,7 +247,12 @@ class Publisher:
         """Add what a frame becomes; write what makes a transaction."""
         records: list[OutRecord] = []
         if header(record.headers, "tier") == _TIER:
-            records = self._records(work, record)
+            try:
+                records = self._records(work, record)
+            except FrameVersionError:
+                if work.records:  # what came before it need not wait
+                    await self._commit(work, pace)
+                raise
             await asyncio.sleep(0)
         done = work.skip if record.offset == work.next else 0
         rest = records[done:]
@@ -266,6 +271,8 @@ class Publisher:
     def _records(self, work: _Work, record: Record) -> list[OutRecord]:
         try:
             return [OutRecord(value, key) for key, value in records_of(record.value or b"")]
+        except FrameVersionError:
+            raise
         except InvariantError as exc:
             told = {**self._place(), "offset": record.offset, "error": str(exc)}
             log.error("a frame of closed panes cannot be read", extra=told)  # noqa: TRY400  the sentence is all there is to know

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -29,6 +30,7 @@ from tests.kit.steps import until
 
 pytestmark = pytest.mark.integration
 
+VERSION_2 = "pane frame of version 2"
 START = 1_700_000_100_000 // PUBLISHED_MS * PUBLISHED_MS
 
 
@@ -224,5 +226,21 @@ def test_a_frame_that_cannot_be_read_is_counted_and_passed_over(broker: str) -> 
             await until(lambda: place.stats.panes_published == 2)
         assert keys_of(await place.panes()) == ["a-0", "b-0"]
         assert place.stats.panes_lost == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_frame_of_a_newer_program_waits_for_it_and_holds_back_only_what_follows(
+    broker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        place = Place(broker)
+        await place.create()
+        newer = msgspec.msgpack.encode([2, START, "other fields"])
+        await place.write([frame("a", 1), newer, frame("b", 1)], "one")
+        async with place.publishing():
+            await until(lambda: any(VERSION_2 in str(vars(one)) for one in caplog.records))
+        assert keys_of(await place.panes()) == ["a-0"]
+        assert place.stats.panes_lost == 0
 
     asyncio.run(scenario())
