@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
 
 from tests.kit import interrupted_worker, publishing_worker
 from tests.kit.kafka_read import read_topics
@@ -98,3 +102,47 @@ def test_another_configuration_publishes_nothing_again(kafka: OwnBroker, tmp_pat
         st.worker(1)
         wait_until_published(st)
         assert len(published(st)) > before
+
+
+def test_panes_whose_deltas_were_deleted_are_told_to_be_partial(
+    kafka: OwnBroker, tmp_path: Path
+) -> None:
+    with stand(kafka.bootstrap, tmp_path) as st:
+        write_old(st, EVENTS, seed=1)
+        st.worker(1)
+        st.wait_until_caught_up()
+        write_old(st, EVENTS, seed=2)
+        wait_until_published(st)
+        st.worker(1).stop()
+        before = Counter(published(st))
+        asyncio.run(forget(st))
+        st.worker(1)
+        wait_until(
+            lambda: bool(Counter(published(st)) - before),
+            "what is left is published again",
+            within_s=PUBLISHED_S,
+            every_s=1.0,
+        )
+        again = Counter(published(st)) - before
+        assert all(json.loads(value)["partial"] for value in again)
+
+
+async def forget(st: Stand) -> None:
+    """Forget how far roll-ups came, and all deltas of each partition but the last record."""
+    deltas = await read_topics(st.bootstrap, [st.topic("deltas")], st.partitions)
+    last = {TopicPartition(one.topic, one.partition): one.offset for one in deltas}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=st.bootstrap, group_id=st.group, enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign(list(last))
+        await consumer.commit(dict.fromkeys(last, OffsetAndMetadata(0, "")))
+    finally:
+        await consumer.stop()
+    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({tp: RecordsToDelete(offset) for tp, offset in last.items()})
+    finally:
+        await admin.close()
