@@ -21,6 +21,7 @@ from mailstream.simulation.replies import RECEIVERS
 from pipeline.core import posted
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
+from pipeline.core.families import PUBLISHED
 from pipeline.core.tally import Tally
 from pipeline.core.timestamp import rfc3339
 from pipeline.core.topics import TopicNames
@@ -144,6 +145,7 @@ def enricher() -> Enricher:
         tally=Tally(),
         stats=EngineStats(10_000),
         forms=forms(),
+        published=PUBLISHED,
     )
     step.open(TP)
     return step
@@ -167,7 +169,8 @@ def whole(name: str, records: Sequence[RawRecord], size: int) -> None:
 def stages(records: Sequence[RawRecord]) -> None:
     """Measure each stage of one batch."""
     number = len(records)
-    heads, transformer, combiner = Heads(forms()), Transformer(), Combiner(PARTITIONS)
+    heads, transformer = Heads(forms()), Transformer()
+    combiner = Combiner(PARTITIONS, published=PUBLISHED)
     report("enrich.headers", best(lambda: heads.read_all(records), number), "us/event")
     headed, _refused = heads.read_all(records)
     report("enrich.hash", best(lambda: hashes_of(headed), number), "us/event")
@@ -184,6 +187,9 @@ def stages(records: Sequence[RawRecord]) -> None:
         combiner.combine(Columns(done.rows, done.event_ms), on_time, TP, START_MS)
 
     report("enrich.combine", best(combine, number), "us/event")
+    whole, combiner = combiner, Combiner(PARTITIONS)
+    report("enrich.combine.publishing_nothing", best(combine, number), "us/event")
+    combiner = whole
     columns = Columns(done.rows, done.event_ms)
     combiner.combine(columns, on_time, TP, START_MS)
     received_ms = np.array([head.received_ms for head in headed.heads], np.int64)

@@ -51,7 +51,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
     )
     tally = Tally(max_values=pipeline.top_keys)
     stats = EngineStats(session_timeout_ms=options.session_timeout_ms)
-    board = Board(pipeline.windows, families)
+    board = Board(pipeline.windows, families, publishes=True)
     watch = _watch(settings, board)
     enricher = Enricher(
         names,
@@ -63,6 +63,7 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
         forms=forms(gelf_mta_events=settings.gelf.mta_events),
         probes=probe_accounts(settings),
         families=families,
+        published=pipeline.published,
     )
     engine = Engine(
         names,
@@ -79,7 +80,10 @@ def make_pipeline(settings: Settings, bootstrap: str, clock: Clock) -> Pipeline:
             names.of("rollups"),
             names,
             max(pipeline.windows),
-            None if watch is None else WatchPlan(watch, names.of("alerts"), names.of("events")),
+            publishes=bool(pipeline.published),
+            watch=None
+            if watch is None
+            else WatchPlan(watch, names.of("alerts"), names.of("events")),
         ),
     )
     _add_agents(engine)

@@ -135,6 +135,12 @@ class RollupStep(FoldStep, Protocol):
     def follow(self, partition: int, cut: Cut) -> None:
         """Count a delta record from now on only where no frame up to *cut* has its rows."""
 
+    def publish_from(self, partition: int, cut: Cut) -> None:
+        """Instead of :meth:`follow`, in a new epoch: only panes for consumers go on from *cut*."""
+
+    def lack(self, partition: int, before_ms: int) -> None:
+        """Deltas of panes which begin before *before_ms* may be gone, or are not read."""
+
     def closing(
         self, partition: int, now_ms: int, *, caught_up: bool, late: bool
     ) -> Mapping[int, int] | None:
@@ -149,9 +155,6 @@ class RollupStep(FoldStep, Protocol):
 
     def rollup(self, partition: int, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length; nothing changes."""
-
-    def closed_until(self, partition: int) -> Mapping[int, int]:
-        """Return by pane length the start of the first pane that is not closed, in ms."""
 
     def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
         """The frames were committed, and nothing was folded since; tell whether late rows were in."""
@@ -206,8 +209,8 @@ class AlertStep(Protocol):
     def told(self, partition: int) -> Told:
         """Return what there is to write."""
 
-    def written(self, partition: int) -> None:
-        """All of it was committed, and nothing was judged since."""
+    def written(self, partition: int, *, frames: bool = True) -> None:
+        """All of it was committed, or the alerts alone, and nothing was judged since."""
 
     def close(self, partition: int) -> None:
         """Forget the partition, if it is open."""

@@ -13,7 +13,8 @@ distinct joined keys (see ``families.KEY_SEPARATOR``); the others one little-end
 *distincts* is name to ``[key_index, pane, value]``, the different values that a field of the events had:
 columns of their own length, ``value`` u8 the :func:`value_hash` of the text.  Rows of equal identity count
 once, so repeating one changes nothing.  The field is optional: frames without it have none, and programs
-that do not know it pass over it, so that it needed no new version.
+that do not know it pass over it, so that it needed no new version.  So is the field after it, *panes*: the
+same events as rows of :mod:`pipeline.core.publication`, of families whose panes are published.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from pipeline.core.errors import FrameVersionError, InvariantError
+from pipeline.core.publication import PaneRows
 
 VERSION: Final = 1
 _READABLE: Final = frozenset({VERSION})
@@ -86,6 +88,7 @@ class FamilyRows(msgspec.Struct, array_like=True, gc=False):
     sums: dict[str, bytes]
     last: bytes = b""
     distincts: dict[str, DistinctRows] = msgspec.field(default_factory=dict)
+    panes: PaneRows | None = None
 
     @classmethod
     def of(

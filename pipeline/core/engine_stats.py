@@ -78,5 +78,9 @@ class EngineStats:
     rebalances: int = 0
     poison_records: int = 0
     """Records on which the pure part raised: bugs of ours, dead-lettered."""
+    panes_published: int = 0
+    """Records of closed panes that were written for consumers."""
+    panes_lost: int = 0
+    """Frames of closed panes, or other roll-ups with them, that were gone before they were published."""
     dedupe_horizon_s: float = 0.0
     dedupe_ids: int = 0

@@ -364,6 +364,9 @@ FAMILIES: Final = (
 
 FAMILY: Final = {family.name: family for family in FAMILIES}
 
+PUBLISHED: Final = ("user", "ip", "ip_provider")
+"""Families whose closed panes consumers get, if nothing else is configured."""
+
 SOURCES_WITHOUT_SENT: Final = frozenset({"cpanel"})
 """Sources that report outcomes only: their recipients and bytes are taken from outcomes."""
 

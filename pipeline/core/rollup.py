@@ -8,9 +8,10 @@ the log and in panes that start before *C* are in frames.
 Layout, version 1, MessagePack of an array: ``[version, length_ms, families]``, with families as in
 :mod:`pipeline.core.delta`; a row's pane is the first base pane of the tier's pane.  Distinct values
 are those last seen in the pane, in frames of the tier whose panes the longest of their windows is
-made of.  Headers: ``deltas_end``, ``closed_until`` (JSON, ms by pane length in ms), ``schema``,
-``epoch`` and ``token`` as in :class:`Cut`, ``tier`` (the pane length in ms, or :data:`WATCH`: frames of
-families that no reader of panes knows, good for any epoch).
+made of.  Frames of tier :data:`PANES_TIER` are another thing: rows that are published, which no window
+is made of (:mod:`pipeline.core.publication`); so are those of tier :data:`WATCH`: families that no reader
+of panes knows, good for any epoch.  Headers: ``deltas_end``, ``closed_until`` (JSON, ms by pane length in
+ms), ``schema``, ``epoch`` and ``token`` as in :class:`Cut`, ``tier`` (the pane length in ms, or one of these).
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ TIERS_MS: Final = (MINUTE_MS, 5 * MINUTE_MS)
 """Lengths of panes that are rolled up; shorter ones are needed for minutes only."""
 WATCH: Final = "watch"
 """Header ``tier`` of frames that hold what anomaly detection learned, for itself alone."""
+PANES_TIER: Final = 0
+"""Stands among tiers for the panes that are published: they are closed by themselves, and go on through
+a new epoch, because what was published stays published.
+"""
 GRACE_MS: Final = MINUTE_MS
 """How long after its end a pane stays open for what comes out of order."""
 LATE_EVERY_MS: Final = 5 * MINUTE_MS
@@ -99,6 +104,11 @@ class Cut:
     deltas_end: int = 0
     """The committed position in ``mail.deltas``."""
 
+    @property
+    def panes_until(self) -> int:
+        """Return the start of the first pane that is not closed for consumers, in ms; 0 if none is."""
+        return self.closed_until.get(PANES_TIER, 0)
+
     def encode(self) -> str:
         """Return the metadata text; the position is the offset's own."""
         closed = [number for pair in sorted(self.closed_until.items()) for number in pair]
@@ -157,8 +167,9 @@ def of_use(frame: _Written, now_ms: int) -> bool:
     Frames are written after their pane ended: panes of a minute, which make windows of up to an
     hour, are over once their frame is older.  Most frames of a day are.
     """
-    if dict(frame.headers).get("tier") != str(MINUTE_MS).encode():
-        return True
+    tier = dict(frame.headers).get("tier")
+    if tier != str(MINUTE_MS).encode():
+        return tier != str(PANES_TIER).encode()
     return (frame.timestamp or now_ms) > now_ms - HOUR_MS - SKEW_MS
 
 
@@ -167,4 +178,5 @@ def deltas_since(cut: Cut, now_ms: int, margin_ms: int) -> int:
 
     Those of the last five minutes are needed in any case: shorter panes are in no frame.
     """
-    return min([now_ms - max(TIERS_MS), *cut.closed_until.values()]) - margin_ms
+    until = [end for tier, end in cut.closed_until.items() if tier != PANES_TIER]
+    return min([now_ms - max(TIERS_MS), *until]) - margin_ms

@@ -58,6 +58,12 @@ TOPICS: Final = (
         2 * DAY_MS,
     ),
     Topic(
+        "panes",
+        "closed panes of 5 minutes for consumers, JSON",
+        "JSON of family, key and event type",
+        7 * DAY_MS,
+    ),
+    Topic(
         "alerts",
         "anomalies: one record when an episode begins, one when it ends, JSON",
         "JSON [kind, key, since]; partition of the deltas",

@@ -75,9 +75,6 @@ class PaneRows(Protocol):
 class Panes(Protocol):
     """The board, as far as it is judged."""
 
-    def closed_until(self, partition: int) -> Mapping[int, int]:
-        """Return by pane length the start of the first pane that is not closed, in ms."""
-
     def begun(self, partition: int, family: str, length_ms: int) -> list[int]:
         """Return the starts of the panes with rows of the family that have begun, oldest first."""
 
@@ -237,10 +234,12 @@ class Watch:
                 evidence = cast("dict[str, Any]", alert.evidence)
                 evidence.update(testimony.facts(alert.key[0]).evidence())
 
-    def written(self, partition: int) -> None:
-        """Note that all alerts and frames were committed."""
+    def written(self, partition: int, *, frames: bool = True) -> None:
+        """Note that all alerts were committed, and the frames if *frames*."""
         part = self._parts[partition]
-        part.alerts, part.frames = [], []
+        part.alerts = []
+        if frames:
+            part.frames = []
 
     # -- what is shown
 

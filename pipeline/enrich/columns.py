@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, counts_volume
+from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, Sum, counts_volume
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -88,6 +88,7 @@ class Columns:
         numbers = map(EVENT_TYPE_NUMBER.__getitem__, self.values("event_type"))
         self.event_type = np.fromiter(numbers, np.int64, self.length)
         self._accepted: Flags | None = None
+        self._volumes: dict[Sum, Ints] = {}
         self._customer: Flags | None = None
         self._columns: dict[str, Column] = {}
         self._absent: dict[str, Flags | None] = {}
@@ -165,6 +166,19 @@ class Columns:
             ]
             self._accepted = np.array(counted, np.bool_)[sources.codes, self.event_type]
         return self._accepted
+
+    def volume(self, one: Sum) -> Ints:
+        """Return the recipients or bytes that each event adds."""
+        held = self._volumes.get(one)
+        if held is None:
+            held = self._volumes[one] = np.zeros(self.length, np.int64)
+            places = np.flatnonzero(self.accepted()).tolist()
+            recipients = one is Sum.RECIPIENTS
+            values = self.values("recipients" if recipients else "size_bytes")
+            absent = 1 if recipients else 0
+            told = [values[place] for place in places]
+            held[places] = [absent if value is None else value for value in told]
+        return held
 
     def _customers(self) -> Flags:
         if self._customer is None:

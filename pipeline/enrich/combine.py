@@ -6,7 +6,7 @@ become about 15,000 rows.  Equal batches give byte-identical frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -27,8 +27,10 @@ from pipeline.core.delta import (
 from pipeline.core.event import EVENT_TYPES, partition_of
 from pipeline.core.families import FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.pane import BASE_PANE_MS
+from pipeline.core.publication import PaneRows
 from pipeline.enrich.columns import Columns, Flags, Ints, distinct
 from pipeline.enrich.memo import Memo
+from pipeline.enrich.publish import Publication, added
 from pipeline.enrich.values import Keyed, Moments, Places, Values
 
 _TYPES: Final = len(EVENT_TYPES)
@@ -64,13 +66,27 @@ class Sums(NamedTuple):
     last: Ints | None
 
 
+class Told(NamedTuple):
+    """What a family's rows tell; lists are by partition."""
+
+    sums: Sums
+    distincts: Mapping[str, Sequence[DistinctRows]]
+    panes: Sequence[PaneRows] | None
+
+
 class Combiner:
     """Combines batches; holds nothing but the partitions of known keys."""
 
-    def __init__(self, partitions: int, families: Sequence[Family] = FAMILIES) -> None:
-        """Target *partitions* partitions of ``mail.deltas``."""
+    def __init__(
+        self,
+        partitions: int,
+        families: Sequence[Family] = FAMILIES,
+        published: Collection[str] = (),
+    ) -> None:
+        """Target *partitions* partitions of ``mail.deltas``; those *published* have pane rows."""
         self._partitions = partitions
         self._families = families
+        self._published = frozenset(published)
         self._edges = np.arange(partitions + 1)
         self._partition: Memo[str, int] = Memo(lambda key: partition_of(key.encode(), partitions))
         self._values = Values()
@@ -89,6 +105,7 @@ class Combiner:
         unattributed: dict[str, int] = {}
         parts: list[list[FamilyRows]] = [[] for _ in range(self._partitions)]
         moments = _moments(columns)
+        publication = Publication(columns) if self._published else None
         for family in self._families:
             places = _places(family, columns, windowed, unattributed)
             if places is not None:
@@ -98,7 +115,11 @@ class Combiner:
                     one.name: self._values.rows(one, columns, places, keyed, moments)
                     for one in family.distincts
                 }
-                self._split(family, rows, _sums(family, columns, places, rows), distincts, parts)
+                panes = None
+                if publication is not None and family.name in self._published:
+                    panes = publication.rows(places, keyed)
+                told = Told(_sums(family, columns, places, rows), distincts, panes)
+                self._split(family, rows, told, parts)
         frames = {
             partition: encode_frame(
                 DeltaFrame(VERSION, tp.topic, tp.partition, watermark_ms, families)
@@ -122,8 +143,7 @@ class Combiner:
         self,
         family: Family,
         rows: Rows,
-        sums: Sums,
-        distincts: Mapping[str, Sequence[DistinctRows]],
+        told: Told,
         parts: Sequence[list[FamilyRows]],
     ) -> None:
         """Give each partition its rows; columns are turned into bytes once and cut."""
@@ -135,14 +155,16 @@ class Combiner:
             rows.key - first_key,
             rows.event_type,
             rows.pane,
-            sums.sums,
-            sums.last,
+            told.sums.sums,
+            told.sums.last,
         )
         for partition, (start, end) in enumerate(pairwise(rows.first)):
             if start < end:
                 keys = rows.keyed.names[slice(*rows.keyed.first[partition : partition + 2])]
                 cut = _cut(whole, keys, start, end)
-                cut.distincts = {name: found[partition] for name, found in distincts.items()}
+                cut.distincts = {name: one[partition] for name, one in told.distincts.items()}
+                if told.panes is not None:
+                    cut.panes = told.panes[partition]
                 parts[partition].append(cut)
 
 
@@ -232,28 +254,9 @@ def _sums(family: Family, columns: Columns, places: Places, rows: Rows) -> Sums:
         if one is Sum.COUNT:
             sums[one.value] = np.bincount(rows.inverse, minlength=length)
         else:
-            sums[one.value] = _added(volume(columns, one)[places], rows.inverse, length)
+            sums[one.value] = added(columns.volume(one)[places], rows.inverse, length)
     if family.last_event is None:
         return Sums(sums, None)
     last = np.zeros(length, np.int64)
     np.maximum.at(last, rows.inverse, columns.event_ms[places])
     return Sums(sums, last)
-
-
-def _added(amounts: Ints, inverse: Ints, length: int) -> Ints:
-    added = np.zeros(length, np.int64)
-    some = np.flatnonzero(amounts)
-    np.add.at(added, inverse[some], amounts[some])  # exact: bincount's weights are floats
-    return added
-
-
-def volume(columns: Columns, one: Sum) -> Ints:
-    """Return the recipients or bytes that each event adds."""
-    amounts = np.zeros(columns.length, np.int64)
-    places = np.flatnonzero(columns.accepted()).tolist()
-    recipients = one is Sum.RECIPIENTS
-    values = columns.values("recipients" if recipients else "size_bytes")
-    absent = 1 if recipients else 0
-    told = [values[place] for place in places]
-    amounts[places] = [absent if value is None else value for value in told]
-    return amounts

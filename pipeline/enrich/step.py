@@ -6,7 +6,7 @@ seen-set; nothing is changed until ``on_commit``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import xxhash
@@ -53,6 +53,7 @@ class Enricher:
         forms: Forms,
         probes: ProbeAccounts = NO_PROBES,
         families: Sequence[Family] = FAMILIES,
+        published: Collection[str] = (),
     ) -> None:
         """Set up with no partition open.
 
@@ -66,6 +67,7 @@ class Enricher:
             forms: Of the records that are read.
             probes: Whose mail is no customer's.
             families: That are counted.
+            published: Those of them whose panes are published, by name.
         """
         self._names = names
         self._horizon_ms = horizon_ms
@@ -75,7 +77,7 @@ class Enricher:
         self._heads = Heads(forms)
         self._layout = Layout(families)
         self._transformer = Transformer(probes, self._layout)
-        self._combiner = Combiner(partitions, families)
+        self._combiner = Combiner(partitions, families, published)
         self._seen: dict[TopicPartition, SeenSet] = {}
         self._show_seen()
 

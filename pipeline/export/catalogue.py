@@ -142,6 +142,19 @@ PIPELINE: Final = (
         "Records on which the pipeline failed by a fault of its own; kept in the dead letters.",
     ),
     Metric("mailstream_refolded_rows_total", "counter", (), "Delta rows read by re-folds."),
+    Metric(
+        "mailstream_panes_published_total",
+        "counter",
+        (),
+        "Records of closed panes written to mail.panes.",
+    ),
+    Metric(
+        "mailstream_panes_lost_total",
+        "counter",
+        (),
+        "Records of mail.rollups that were deleted, or could not be read, before the closed panes in "
+        "them were published.",
+    ),
     Metric("mailstream_build_info", "gauge", ("version",), "1; the version is the label."),
 )
 """What the pipeline says about itself."""

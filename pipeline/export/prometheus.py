@@ -139,6 +139,8 @@ class PipelineCollector(Collector):
             ("mailstream_rebalances_total", stats.rebalances),
             ("mailstream_poison_records_total", stats.poison_records),
             ("mailstream_refolded_rows_total", stats.refolded_rows),
+            ("mailstream_panes_published_total", stats.panes_published),
+            ("mailstream_panes_lost_total", stats.panes_lost),
         ):
             yield _counter(name, PIPELINE_METRIC[name].help, (), [((), count)])
         yield _gauge("mailstream_build_info", [((self._version,), 1.0)])

@@ -22,6 +22,7 @@ from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import DISTINCT_LIMIT, FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.rollup import Cut
+from pipeline.fold.publishing import Publishing
 from pipeline.fold.rolling import Rolling
 from pipeline.fold.share import FamilyFold, History, PaneRows, Share
 from pipeline.fold.slots import Groups
@@ -64,8 +65,16 @@ class Totals:
 class Board:
     """Phase 2: implements ``core.batch.RollupStep``, and is read by the exporter."""
 
-    def __init__(self, windows_ms: Sequence[int], families: Sequence[Family] = FAMILIES) -> None:
+    def __init__(
+        self,
+        windows_ms: Sequence[int],
+        families: Sequence[Family] = FAMILIES,
+        *,
+        publishes: bool = False,
+    ) -> None:
         """Show these windows of these families.
+
+        Whoever *publishes* rolls up, too: panes for consumers are gathered until they are in frames.
 
         Raises:
             ValueError: No window, one twice, or one not made of whole panes.
@@ -73,6 +82,7 @@ class Board:
         tiers(windows_ms, 1)
         self.windows_ms = tuple(sorted(windows_ms))
         self.families = tuple(families)
+        self._publishes = publishes
         self._groups = {family.name: Groups(family) for family in families}
         self._partitions: dict[int, _Partition] = {}
         self._epoch = 0
@@ -95,7 +105,10 @@ class Board:
             family.name: FamilyFold(family, self.windows_ms, self._groups[family.name])
             for family in self.families
         }
-        self._partitions[partition] = _Partition(self._epoch, families, Rolling(families))
+        self._partitions[partition] = _Partition(self._epoch, families, self._rolling(families))
+
+    def _rolling(self, families: Mapping[str, FamilyFold]) -> Rolling:
+        return Rolling(families, Publishing() if self._publishes else None)
 
     def fold(self, partition: int, records: Sequence[Record], now_ms: int) -> None:
         """Add the frames to the partition's panes.
@@ -151,6 +164,14 @@ class Board:
         """Go on with delta frames after the roll-ups of *cut* were restored."""
         self._held(partition).rolling.follow(cut, self._now_ms)
 
+    def publish_from(self, partition: int, cut: Cut) -> None:
+        """Begin an epoch of windows; panes for consumers go on where *cut* closed them."""
+        self._held(partition).rolling.publish_from(cut)
+
+    def lack(self, partition: int, before_ms: int) -> None:
+        """Note that deltas of panes which begin before *before_ms* may be gone."""
+        self._held(partition).rolling.lack(before_ms)
+
     def closing(
         self, partition: int, now_ms: int, *, caught_up: bool, late: bool
     ) -> Mapping[int, int] | None:
@@ -166,10 +187,6 @@ class Board:
     def rolled_up(self, partition: int, until: Mapping[int, int]) -> bool:
         """Take over what was committed; return whether late rows were in it."""
         return self._held(partition).rolling.rolled_up(until)
-
-    def closed_until(self, partition: int) -> Mapping[int, int]:
-        """Return by pane length the start of the first pane that is not closed, in ms."""
-        return self._held(partition).rolling.closed_until
 
     def begun(self, partition: int, family: str, length_ms: int) -> list[int]:
         """Return the starts of the panes with rows of the family that have begun, oldest first."""
@@ -283,6 +300,7 @@ class Board:
             held.rolling.hear(frame, record.timestamp or frame.watermark_ms)
             held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
             for rows in frame.families:
+                held.rolling.publish(rows)
                 family = families.get(rows.family)
                 if family is not None:
                     family.add(rows, self._now_ms)

@@ -12,7 +12,8 @@ from typing import Final
 from pipeline.core.delta import DeltaFrame, FamilyRows
 from pipeline.core.errors import InvariantError
 from pipeline.core.pane import MINUTE_MS
-from pipeline.core.rollup import GRACE_MS, TIERS_MS, Cut, decode_rollup, encode_rollup
+from pipeline.core.rollup import GRACE_MS, PANES_TIER, TIERS_MS, Cut, decode_rollup, encode_rollup
+from pipeline.fold.publishing import Publishing
 from pipeline.fold.share import FRAME_BYTES, FRAME_ROWS, FamilyFold, most_bytes
 from pipeline.fold.windows import Tier
 
@@ -30,21 +31,21 @@ _NEVER: Final = 1 << 62
 class Rolling:
     """What is rolled up of the families of one partition."""
 
-    def __init__(self, families: Mapping[str, FamilyFold]) -> None:
-        """Begin with nothing closed and no cut."""
+    def __init__(
+        self, families: Mapping[str, FamilyFold], publishing: Publishing | None = None
+    ) -> None:
+        """Begin with nothing closed and no cut; with *publishing*, panes for consumers are gathered."""
         self._families = families
+        self._publishing = publishing
         tiers = next(iter(families.values())).tiers if families else ()
         self._closed = {tier.length_ms: 0 for tier in tiers if tier.length_ms in TIERS_MS}
+        if publishing is not None:
+            self._closed[PANES_TIER] = 0
         self._cut_at: int | None = None
         self._heard: dict[tuple[str, int], tuple[int, int]] = {}
         self._stream_ms = 0
         self._looked: int | None = None
         self._count_everything()
-
-    @property
-    def closed_until(self) -> Mapping[int, int]:
-        """Return by pane length the start of the first pane that is not closed, in ms."""
-        return self._closed
 
     # -- recovering
 
@@ -65,13 +66,26 @@ class Rolling:
 
     def follow(self, cut: Cut, now_ms: int) -> None:
         """Go on with delta records; those before the cut count only in what is not closed."""
-        if set(cut.closed_until) != set(self._closed):
+        lengths = {length for length in cut.closed_until if length != PANES_TIER}
+        if lengths != set(self._closed) - {PANES_TIER}:
             raise InvariantError("a cut of other tiers")
-        self._closed = dict(cut.closed_until)
-        self._cut_at = cut.deltas_end
+        self._closed.update((length, cut.closed_until[length]) for length in lengths)
         self._turn(self._closed, now_ms)
         for tier in self._tiers():
             tier.given_up = -1  # what was restored is in frames
+        self.publish_from(cut)
+
+    def publish_from(self, cut: Cut) -> None:
+        """Publish only what *cut* has not closed; alone, if the windows begin anew."""
+        self._cut_at = cut.deltas_end
+        if self._publishing is not None:
+            self._closed[PANES_TIER] = cut.panes_until
+            self._publishing.follow(cut.panes_until)
+
+    def lack(self, before_ms: int) -> None:
+        """Note that rows of panes which begin before *before_ms* may be gone."""
+        if self._publishing is not None:
+            self._publishing.lack(before_ms)
 
     def reach(self, offset: int, now_ms: int) -> None:
         """Prepare for the delta record at *offset*."""
@@ -84,6 +98,13 @@ class Rolling:
             self._cut_at = None
             self._settle(now_ms)
             self._count_everything()
+            if self._publishing is not None:
+                self._publishing.pass_cut()
+
+    def publish(self, rows: FamilyRows) -> None:
+        """Take the pane rows of one family in one delta frame."""
+        if self._publishing is not None:
+            self._publishing.add(rows)
 
     def _lengths(self) -> Iterable[int]:
         return {tier.length_ms for family in self._families.values() for tier in family.tiers}
@@ -112,6 +133,8 @@ class Rolling:
     def _settle(self, now_ms: int) -> None:
         for family in self._families.values():
             family.settle(now_ms)
+        if self._publishing is not None:
+            self._publishing.settle()
 
     # -- rolling up
 
@@ -128,13 +151,19 @@ class Rolling:
         if self._looked == limit_ms // MINUTE_MS:
             return None
         self._settle(now_ms)
-        waiting = any(tier.late for tier in self._tiers())
+        publishing = self._publishing
+        waiting = self._has_late()
         if (late or not waiting) and not self._misses(now_ms):
             until = {
                 length: self._until(length, closed, limit_ms)
                 for length, closed in self._closed.items()
+                if length != PANES_TIER
             }
-            if waiting or until != self._closed:
+            due = waiting or any(end != self._closed[length] for length, end in until.items())
+            if publishing is not None:
+                until[PANES_TIER] = publishing.until(limit_ms, MOST_PANES)
+                due = due or publishing.closes(until[PANES_TIER])
+            if due:
                 return until
         self._looked = limit_ms // MINUTE_MS
         return None
@@ -178,6 +207,8 @@ class Rolling:
     def frames(self, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length."""
         for length, end_ms in until.items():
+            if length == PANES_TIER:
+                continue
             start, end = self._closed[length] // length, end_ms // length
             tiers = list(self._tiers_of(length))
             closing = {index for tier in tiers for index in tier.between(start, end)}
@@ -186,6 +217,9 @@ class Rolling:
                 yield from self._frames_of(length, index, late=False)
             for index in sorted(late):
                 yield from self._frames_of(length, index, late=True)
+        if self._publishing is not None:
+            for value in self._publishing.frames(until[PANES_TIER]):
+                yield PANES_TIER, value
 
     def _frames_of(self, length: int, index: int, *, late: bool) -> Iterator[tuple[int, bytes]]:
         gathered: list[FamilyRows] = []
@@ -203,12 +237,20 @@ class Rolling:
 
     def rolled_up(self, until: Mapping[int, int]) -> bool:
         """Take over what was committed; return whether late rows were in it."""
-        late = any(tier.late for tier in self._tiers())
+        late = self._has_late()
         self._closed = dict(until)
+        if self._publishing is not None:
+            self._publishing.rolled_up(until[PANES_TIER])
         for tier in self._tiers():
             tier.late.clear()
         self._count_everything()
         return late
+
+    def _has_late(self) -> bool:
+        """Tell whether there are rows of closed panes."""
+        if self._publishing is not None and self._publishing.is_late:
+            return True
+        return any(tier.late for tier in self._tiers())
 
     def _tiers_of(self, length: int) -> Iterator[Tier]:
         return (tier for tier in self._tiers() if tier.length_ms == length)

@@ -64,12 +64,14 @@ class Slots:
     (key numbers).
     """
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups | None = None, kinds: int = TYPES) -> None:
+        """Tell keys apart by *groups*, if given; pair them with numbers below *kinds*."""
         self._groups = groups
+        self._kinds = kinds
         self._numbers = _Numbers(self._name)
         self._free_keys: list[int] = []
         self._free_slots: list[int] = []
-        self._slot_of = np.full(_FIRST_CAPACITY * TYPES, -1, np.int32)
+        self._slot_of = np.full(_FIRST_CAPACITY * kinds, -1, np.int32)
         self.size = 0
         """Slots ever given out: those in use, and free ones between them."""
         self.names: list[str] = [""]
@@ -100,7 +102,7 @@ class Slots:
         Every key must be used by at least one row, or its number would never be freed.
         """
         numbers = np.fromiter(map(self._numbers.__getitem__, keys), np.intp, len(keys))
-        code = numbers[key_index] * TYPES + event_type
+        code = numbers[key_index] * self._kinds + event_type
         slot: NDArray[np.int32] = self._slot_of[code]
         missing = slot < 0
         if missing.any():
@@ -111,7 +113,7 @@ class Slots:
     def release(self, slots: NDArray[np.int32]) -> None:
         """Free distinct slots, and the keys that have no other slot."""
         keys = self.key[slots]
-        self._slot_of[keys.astype(np.intp) * TYPES + self.event_type[slots]] = -1
+        self._slot_of[keys.astype(np.intp) * self._kinds + self.event_type[slots]] = -1
         self.key[slots] = NOBODY
         self._free_slots.extend(slots.tolist())
         np.subtract.at(self.uses, keys, 1)
@@ -121,7 +123,7 @@ class Slots:
             self._free_keys.append(number)
 
     def _name(self, key: str) -> int:
-        group = self._groups.of(key)
+        group = 0 if self._groups is None else self._groups.of(key)
         if self._free_keys:
             number = self._free_keys.pop()
             self.names[number] = key
@@ -131,7 +133,7 @@ class Slots:
             if number >= len(self.uses):
                 self.uses = longer(self.uses, 2 * number)
                 self.group = longer(self.group, 2 * number)
-                self._slot_of = longer(self._slot_of, 2 * number * TYPES, -1)
+                self._slot_of = longer(self._slot_of, 2 * number * self._kinds, -1)
         self.group[number] = group
         return number
 
@@ -146,8 +148,8 @@ class Slots:
         if self.size > self.capacity:
             self.key = longer(self.key, 2 * self.size)
             self.event_type = longer(self.event_type, 2 * self.size)
-        keys = codes // TYPES
+        keys = codes // self._kinds
         self._slot_of[codes] = slots
         self.key[slots] = keys
-        self.event_type[slots] = codes % TYPES
+        self.event_type[slots] = codes % self._kinds
         np.add.at(self.uses, keys, 1)

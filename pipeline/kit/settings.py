@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.core.dimensions import DIMENSION_FIELDS, chosen
-from pipeline.core.families import Family
+from pipeline.core.families import PUBLISHED, Family
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length
 from pipeline.core.topics import TOPICS, Topic, TopicNames
 from pipeline.kit.settings_base import (
@@ -28,7 +28,7 @@ from pipeline.kit.settings_base import (
 )
 from pipeline.kit.settings_cpanel import CpanelSettings
 from pipeline.kit.settings_detect import DetectSettings
-from pipeline.kit.settings_families import Dimensions, FamilyName
+from pipeline.kit.settings_families import Dimensions, FamilyName, PublishedName
 from pipeline.kit.settings_gelf import GelfSettings, WildDuckSettings
 from pipeline.kit.settings_log_remote import LogRemoteSettings
 from pipeline.kit.settings_nodes import WITHOUT_SYSTEM, NodesSettings, ZonemtaSettings
@@ -243,6 +243,11 @@ class PipelineSettings(Section):
     families_off: Items[FamilyName] = Field(
         default=(), description="Families that are neither counted nor shown; see docs/metrics.md."
     )
+    publish_panes: Items[PublishedName] = Field(
+        default=PUBLISHED,
+        description="Families whose closed panes of 5 minutes are written to `mail.panes`, those of "
+        "`families_off` apart; `[]`: none. See docs/consumers.md.",
+    )
     dimensions: Dimensions = Field(
         default_factory=dict,
         description="Counts of your own, `{name: [field, field]}`: the metric `mail_<name>_events` by "
@@ -256,6 +261,11 @@ class PipelineSettings(Section):
     def families(self) -> tuple[Family, ...]:
         """Return the families that are counted, folded and shown."""
         return chosen(self.families_off, self.dimensions)
+
+    @property
+    def published(self) -> frozenset[str]:
+        """Return the families whose panes are published, by name."""
+        return frozenset(self.publish_panes) - frozenset(self.families_off)
 
 
 class MetricsSettings(Listener):

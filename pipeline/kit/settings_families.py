@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
@@ -22,6 +23,13 @@ _FEW: Final = f"at most {MOST_DIMENSIONS} names"
 def _family(text: str) -> str:
     if text not in FAMILY:
         raise unusable(_FAMILY)
+    return text
+
+
+def _published(text: str) -> str:
+    if text not in FAMILY:
+        (nearest,) = difflib.get_close_matches(text, FAMILY, n=1, cutoff=0.0)
+        raise unusable(f"{_FAMILY}; the nearest is {nearest}")
     return text
 
 
@@ -46,6 +54,7 @@ def _few(dimensions: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
 
 
 FamilyName = Annotated[str, AfterValidator(_family), Kind("family name", _FAMILY)]
+PublishedName = Annotated[str, AfterValidator(_published), Kind("family name", _FAMILY)]
 _DimensionName = Annotated[str, AfterValidator(_name)]
 _DimensionFields = Annotated[Items[str], AfterValidator(_fields), Kind("field list", _FIELDS)]
 Dimensions = Annotated[dict[_DimensionName, _DimensionFields], AfterValidator(_few)]

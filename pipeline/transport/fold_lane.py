@@ -13,12 +13,14 @@ from typing import Final
 from aiokafka.errors import KafkaConnectionError
 
 from pipeline.core.batch import FoldStep, Record, TopicPartition
-from pipeline.core.rollup import LATE_EVERY_MS, Cut, deltas_since
+from pipeline.core.pane import FUTURE_AFTER_MS
+from pipeline.core.rollup import LATE_EVERY_MS, SKEW_MS, Cut, deltas_since
 from pipeline.kit.transactions import CLIENT_FAILURES, Committed
 from pipeline.transport.batch import RecordBatch
 from pipeline.transport.errors import own_code
 from pipeline.transport.lane import Lane, Surroundings
 from pipeline.transport.options import FOLD_MARGIN_MS
+from pipeline.transport.publisher import Publisher
 from pipeline.transport.reader import Bounds
 from pipeline.transport.rollups import RollupPlan, Rollups
 from pipeline.transport.watching import Watching
@@ -52,6 +54,11 @@ class FoldLane(Lane):
         self._watch: Watching | None = None
         if plan is not None and plan.watch is not None:
             self._watch = Watching(tp.partition, plan.watch, shared.options, self._arrived.set)
+        self._publisher: Publisher | None = None
+        if plan is not None and plan.publishes:
+            self._publisher = Publisher(
+                tp.partition, plan.names, shared.options, shared.stats, shared.clock
+            )
         self._base: Committed | None = None
         """What is committed, as far as :attr:`_whole` state knows."""
         self._keep = False
@@ -86,6 +93,8 @@ class FoldLane(Lane):
         await self._take_and_place()
         self._keep = False
         self._finish_if_there()
+        if self._publisher is not None:
+            self._publisher.start(self.reader)
 
     async def _take_and_place(self) -> None:
         committed = None
@@ -101,18 +110,21 @@ class FoldLane(Lane):
         async with asyncio.timeout(self.shared.options.open_limit_s):
             # The end first: records written between the two questions must not be skipped.
             bounds = await self.reader.bounds(self.tp)
-        cut = await self._restore(committed, bounds)
+        told = None
+        if self._rollups is not None:
+            told = self._rollups.told(committed, bounds.last_stable)
+        cut = await self._restore(told)
         async with asyncio.timeout(self.shared.options.open_limit_s):
-            await self._place_at(cut, bounds)
+            await self._place_at(cut, told, bounds)
         self._base, self._whole, self._goal = committed, True, bounds.last_stable
 
-    async def _restore(self, committed: Committed | None, bounds: Bounds) -> Cut | None:
-        """Begin with the frames of closed panes, or with nothing."""
+    async def _restore(self, told: Cut | None) -> Cut | None:
+        """Begin with the frames of closed panes, or with nothing; *told* is what was committed."""
         partition, rollups = self.tp.partition, self._rollups
         self._begin()
         if rollups is None or self._plan is None:
             return None
-        cut = rollups.cut_of(committed, bounds.last_stable)
+        cut = rollups.usable(told)
         found = await rollups.restore(cut, self.shared.clock.now_ms(), self.shared.turn)
         if cut is not None and found:
             with own_code():
@@ -121,6 +133,9 @@ class FoldLane(Lane):
             log.error("roll-ups are missing: the deltas are read instead", extra=self._place())
             cut = None
             self._begin()
+        if cut is None and told is not None:
+            with own_code():
+                self._plan.step.publish_from(partition, told)
         rollups.begin(cut)
         return cut
 
@@ -131,16 +146,33 @@ class FoldLane(Lane):
             self._step.open(self.tp.partition)
         self._held = True
 
-    async def _place_at(self, cut: Cut | None, bounds: Bounds) -> None:
+    async def _place_at(self, cut: Cut | None, told: Cut | None, bounds: Bounds) -> None:
         """Set the position to the first record that may hold a row which counts."""
         end, now_ms = bounds.last_stable, self.shared.clock.now_ms()
         since_ms = now_ms - self.shared.options.fold_horizon_ms
         if cut is not None:
             since_ms = max(since_ms, deltas_since(cut, now_ms, FOLD_MARGIN_MS))
-        start = await self.reader.offset_at(self.tp, since_ms)
+        if told is not None and told.panes_until:
+            since_ms = min(since_ms, told.panes_until - FOLD_MARGIN_MS)
+        start = await self.reader.offset_at(self.tp, max(0, since_ms))
         self.next = end if start is None else min(start, end)
-        if cut is not None:
-            self.next = max(bounds.beginning, min(self.next, cut.deltas_end))
+        if told is not None:
+            self.next = max(bounds.beginning, min(self.next, told.deltas_end))
+        if self._plan is not None:
+            await self._note_gaps(self._plan, told, bounds, since_ms)
+
+    async def _note_gaps(
+        self, plan: RollupPlan, told: Cut | None, bounds: Bounds, since_ms: int
+    ) -> None:
+        """Tell the step of which panes deltas may be gone, or are not read."""
+        known_ms = since_ms if told is None and self.next > bounds.beginning else 0
+        if bounds.beginning > 0 and self.next == bounds.beginning:
+            first_ms = await self.reader.first_time_ms(self.tp)
+            if told is None or bounds.beginning > told.deltas_end or (first_ms or 0) > since_ms:
+                known_ms = self.shared.clock.now_ms() if first_ms is None else first_ms
+        if known_ms:
+            with own_code():
+                plan.step.lack(self.tp.partition, known_ms + FUTURE_AFTER_MS + SKEW_MS)
 
     async def _settle(self, batch: RecordBatch) -> None:
         now_ms = self.shared.clock.now_ms()
@@ -177,13 +209,18 @@ class FoldLane(Lane):
         now_ms = clock.now_ms()
         with own_code():
             until = plan.step.closing(partition, now_ms, caught_up=caught_up, late=late)
-            if self._watch is not None:
-                until = self._watch.due(until, plan.step, now_ms, caught_up=caught_up)
-        if until is None:
+            if self._watch is None:
+                due = until is not None
+            else:
+                due = self._watch.due(until, now_ms, caught_up=caught_up)
+        if not due:
             return
         async with self._working():
             try:
-                self._base, late = await rollups.commit(self.next, until, now_ms)
+                if until is None:
+                    self._base = await rollups.tell(self._base, now_ms) or self._base
+                    return
+                written = await rollups.commit(self.next, until, now_ms)
             except CLIENT_FAILURES as exc:
                 # If it was committed after all, the offset tells, once it is read again.
                 self._keep = True
@@ -192,8 +229,11 @@ class FoldLane(Lane):
                 error = f"{type(exc).__name__}: {exc}"
                 log.warning("a roll-up failed", extra={**self._place(), "error": error})
                 raise
-            if late:
+            self._base = written.committed
+            if written.late:
                 self._late_at = clock.monotonic()
+            if written.token is not None and self._publisher is not None:
+                self._publisher.wake(written.token)
 
     def _end(self) -> int:
         """Return the end of what can be read, as the last fetch told it."""
@@ -206,6 +246,8 @@ class FoldLane(Lane):
 
     async def _shut(self) -> None:
         await super()._shut()
+        if self._publisher is not None:
+            await self._publisher.stop()
         if self._rollups is not None:
             await self._rollups.producer.close()
 

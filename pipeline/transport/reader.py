@@ -297,6 +297,12 @@ class ReaderThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust
         place = found[partition]
         return None if place is None else int(place.offset)
 
+    async def first_time_ms(self, tp: TopicPartition) -> int | None:
+        """Return the time of the first record that is still there (main loop)."""
+        partition, consumer = KafkaPartition(*tp), self._ensure_consumer()
+        place = (await self.run(consumer.offsets_for_times({partition: 0})))[partition]
+        return None if place is None else int(place.timestamp)
+
     def offsets(self, tp: TopicPartition) -> Offsets:
         """Return what is known of *tp* without asking Kafka (main loop; reads plain fields)."""
         subscription = self._consumer and self._consumer._subscription.subscription

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
@@ -26,7 +26,16 @@ from pipeline.core.batch import (
     TopicPartition,
     header,
 )
-from pipeline.core.rollup import SKEW_MS, WATCH, Cut, cut_in, decode_cut, of_use
+from pipeline.core.rollup import (
+    PANES_TIER,
+    SKEW_MS,
+    WATCH,
+    Cut,
+    cut_in,
+    decode_cut,
+    encode_rollup,
+    of_use,
+)
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clients import is_torn, partitions_of
 from pipeline.kit.transactions import Committed, TransactionalProducer
@@ -59,8 +68,20 @@ class RollupPlan:
     names: TopicNames
     horizon_ms: int
     """The longest window."""
+    publishes: bool = False
+    """Whether this worker publishes closed panes."""
     watch: WatchPlan | None = None
     """What looks for anomalies in the panes, if anything does."""
+
+
+class RolledUp(NamedTuple):
+    """What was written."""
+
+    committed: Committed
+    late: bool
+    """Whether late rows were in it."""
+    token: str | None
+    """Of the roll-up, if panes for consumers were in it."""
 
 
 class Rollups:
@@ -78,11 +99,14 @@ class Rollups:
         )
         self._epoch = ""
 
-    def cut_of(self, committed: Committed | None, last_stable: int) -> Cut | None:
-        """Return the cut that *committed* tells of, if frames of it can be used."""
+    def told(self, committed: Committed | None, last_stable: int) -> Cut | None:
+        """Return the cut that *committed* tells of, of whatever schema."""
         if committed is None or committed.offset > last_stable:  # the topic was made anew
             return None
-        cut = decode_cut(committed.offset, committed.metadata)
+        return decode_cut(committed.offset, committed.metadata)
+
+    def usable(self, cut: Cut | None) -> Cut | None:
+        """Return *cut* if its frames can be used."""
         return None if cut is None or cut.schema != self._plan.step.schema else cut
 
     def begin(self, cut: Cut | None) -> None:
@@ -172,19 +196,15 @@ class Rollups:
                 watch.step.learn(self._tp.partition, record.value or b"", written.closed_until)
             await asyncio.sleep(0)
 
-    async def commit(
-        self, position: int, until: Mapping[int, int], now_ms: int
-    ) -> tuple[Committed, bool]:
+    async def commit(self, position: int, until: Mapping[int, int], now_ms: int) -> RolledUp:
         """Write a roll-up, and what the watch has to tell, with the position in the deltas.
 
         All in one transaction.
-
-        Returns:
-            What is committed now, and whether late rows were written.
         """
         step, watch, partition = self._plan.step, self._plan.watch, self._tp.partition
         cut = Cut(step.schema, self._epoch, uuid.uuid4().hex, until, position)
         records: list[OutRecord] = []
+        panes = False
         with own_code():
             frames = step.rollup(partition, until)
         while True:
@@ -192,6 +212,7 @@ class Rollups:
                 frame = next(frames, None)
             if frame is None:
                 break
+            panes = panes or frame[0] == PANES_TIER
             records.append(OutRecord(frame[1], None, cut.headers(frame[0])))
             await asyncio.sleep(0)
         outputs = [Output(*self._target, records)]
@@ -209,7 +230,35 @@ class Rollups:
             late = step.rolled_up(partition, until)
             if watch is not None:
                 watch.step.written(partition)
-        return committed, late
+        return RolledUp(committed, late, cut.token if panes else None)
+
+    async def tell(self, base: Committed | None, now_ms: int) -> Committed | None:
+        """Write the alerts alone: the roll-up of *base* is committed again, under another token.
+
+        Before the epoch has a roll-up nothing is written, and the alerts go with it.
+
+        Args:
+            base: What is committed.
+            now_ms: The wall clock.
+
+        Returns:
+            What is committed now, or None.
+        """
+        watch, partition = self._plan.watch, self._tp.partition
+        told = None if base is None else decode_cut(base.offset, base.metadata)
+        if watch is None or told is None or told.epoch != self._epoch:
+            return None
+        cut = replace(told, token=uuid.uuid4().hex)
+        with own_code():
+            alerts = watch.step.told(partition).alerts
+        # A frame without rows, by whose token the transaction is found again.
+        nothing = OutRecord(encode_rollup(0, []), None, cut.headers(WATCH))
+        outputs = [Output(*self._target, [nothing]), Output(watch.topic, partition, alerts)]
+        committed = Committed(cut.deltas_end, cut.encode())
+        await self.producer.commit(self.producer.prepare(outputs, now_ms), {self._tp: committed})
+        with own_code():
+            watch.step.written(partition, frames=False)
+        return committed
 
 
 def _chunks(records: Sequence[Record]) -> Iterator[list[bytes]]:

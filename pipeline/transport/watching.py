@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from pipeline.core.batch import RollupStep
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.rollups import WatchPlan
 from pipeline.transport.tail import ask
@@ -28,24 +27,21 @@ class Watching:
         self._asked = False
         self._asking: asyncio.Task[None] | None = None
 
-    def due(
-        self, until: Mapping[int, int] | None, step: RollupStep, now_ms: int, *, caught_up: bool
-    ) -> Mapping[int, int] | None:
-        """Return ``closed_until`` of what is to be written now, if anything is.
+    def due(self, until: Mapping[int, int] | None, now_ms: int, *, caught_up: bool) -> bool:
+        """Tell whether something is to be written now: the roll-up that is due, or alerts.
 
-        Alerts cause a transaction of their own.  While events are looked through for their evidence
-        nothing is written: a roll-up must not tell that a pane was judged before its alerts are out.
+        While events are looked through for evidence nothing is: a roll-up must not tell that a pane
+        was judged before its alerts are out.
 
         Args:
-            until: Of the roll-up that is due, if one is.
-            step: Whose panes are judged.
+            until: ``closed_until`` of the roll-up that is due, if one is.
             now_ms: The wall clock.
             caught_up: Whether nothing of the log waits to be folded.
         """
         watch, partition = self._plan.step, self._partition
         if self._asking is not None:
             if not self._asking.done():
-                return None
+                return False
             self._asking = None
             watch.hear(partition)
         if until is not None:
@@ -53,14 +49,12 @@ class Watching:
         if caught_up and now_ms - self._looked_ms >= LOOK_EVERY_MS:
             self._looked_ms = now_ms
             watch.look(partition)
-        if not watch.has_alerts(partition):
-            return until
         witness = watch.witness(partition)
         if witness is not None:
             self._asking = asyncio.create_task(ask(witness, self._plan.events, self._options))
             self._asking.add_done_callback(lambda _: self._wake())
-            return None
-        return step.closed_until(partition) if until is None else until
+            return False
+        return until is not None or watch.has_alerts(partition)
 
     def drop(self) -> None:
         """Forget everything: the partition is recovered, or another worker's."""

@@ -12,7 +12,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.kit.flow import flow
 from tests.kit.kafka_read import read_topics
-from tests.kit.oracle import MINUTE, Recount, event_time
+from tests.kit.old_events import write_old
+from tests.kit.oracle import MINUTE, Recount
 from tests.kit.own_broker import OwnBroker
 from tests.kit.processes import wait_until
 from tests.kit.raw_log import RawWriter, raw_record
@@ -26,25 +27,6 @@ AGE = 20 * MINUTE
 EVENTS = 10_000
 KILLS = 5
 ROLLED_S = 60.0
-
-
-def write_old(st: Stand) -> int:
-    """Write events whose panes of all lengths are over; return the newest possible time."""
-
-    async def write() -> int:
-        now = now_ms()
-        shape = Shape(users=500, ips=20)
-        traffic = Varied(seed=5, now_ms=now - AGE, spread_ms=30 * MINUTE, shape=shape)
-        made = (traffic.zonemta() for _ in range(EVENTS))
-        # Without those from the future, which count now.
-        events = [one for one in made if event_time(one["timestamp"]) <= now - AGE]
-        for event in events:
-            event.setdefault("event_id", f"{event['queue_id']}.{event['seq']}")
-        async with RawWriter(st.bootstrap, st.raw[0], st.partitions) as writer:
-            await writer.write(raw_record(event, "zonemta", now) for event in events)
-        return now - AGE
-
-    return asyncio.run(write())
 
 
 def write_backlog(st: Stand) -> None:
@@ -93,7 +75,7 @@ def all_rolled_up(st: Stand, newest_ms: int) -> bool:
 
 def roll_all_up(st: Stand) -> None:
     """Have old events rolled up by a worker that is dead afterwards."""
-    newest_ms = write_old(st)
+    newest_ms = write_old(st, EVENTS)
     st.worker(1)
     st.wait_until_caught_up()
     st.worker(1).kill()  # its next late rows would wait for minutes

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from mailstream.simulation.traffic import SimulatedEvent
@@ -74,9 +75,15 @@ class Partition:
         self.watch.look(0)
         if self.watch.witness(0) is not None:
             self.watch.hear(0)
-        if until is None and not self.watch.has_alerts(0):
-            return
-        until = self.board.closed_until(0) if until is None else until
+        if until is not None:
+            self._roll_up(now_ms, until, committed=committed)
+        elif self.watch.has_alerts(0) and self._cut is not None and committed:
+            self._token += 1
+            self._cut = replace(self._cut, token=f"{self._token}")
+            self._tell(now_ms)
+            self.watch.written(0, frames=False)
+
+    def _roll_up(self, now_ms: int, until: Mapping[int, int], *, committed: bool) -> None:
         self._token += 1
         cut = Cut(self.board.schema, "epoch", f"{self._token}", until, len(self.deltas))
         frames = [
@@ -88,12 +95,16 @@ class Partition:
             return
         self.rollups += frames
         self.rollups += [Written(value, cut.headers(WATCH), now_ms) for value in told.frames]
-        self.alerts += told.alerts
-        self.raised += [Raised(now_ms, decode_alert(one.value)) for one in told.alerts]
+        self._tell(now_ms)
         self._cut = cut
         if self.board.rolled_up(0, until):
             self._late_at = now_ms
         self.watch.written(0)
+
+    def _tell(self, now_ms: int) -> None:
+        told = self.watch.told(0)
+        self.alerts += told.alerts
+        self.raised += [Raised(now_ms, decode_alert(one.value)) for one in told.alerts]
 
     def move(self, now_ms: int, *, anew: bool = False) -> None:
         """Recover on another worker; *anew*: the frames of panes are of no use to it."""

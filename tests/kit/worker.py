@@ -187,6 +187,7 @@ def fill_stats(worker: Worker) -> None:
         stats.batch_events.observe(seconds * 1000)
     stats.refold_s = {0: 1.5, 1: 2.25}
     stats.refolded_rows, stats.transactions, stats.transactions_failed = 1234, 3, 1
+    stats.panes_published, stats.panes_lost = 300, 4
     stats.rebalances, stats.poison_records, stats.markers_mended = 2, 1, 7
     stats.dedupe_horizon_s, stats.dedupe_ids = 21600.0, 77
 

@@ -133,6 +133,12 @@ def test_no_id_no_recipient_and_no_free_text_can_be_counted_by() -> None:
     [
         ("families_off: [users]", r"pipeline\.families_off\[0\]: expected one of user, "),
         ("families_off: user", r"pipeline\.families_off: expected a list"),
+        (
+            "publish_panes: [users]",
+            r"publish_panes\[0\]: expected one of .*; the nearest is user\b",
+        ),
+        ("publish_panes: [ip_providers]", r"the nearest is ip_provider\b"),
+        ("publish_panes: ip", r"pipeline\.publish_panes: expected a list"),
         ("dimensions: {x: [zon]}", r"pipeline\.dimensions\.x: expected a list of one or two of "),
         ("dimensions: {x: []}", r"pipeline\.dimensions\.x: expected a list of one or two of "),
         ("dimensions: {x: zone}", r"pipeline\.dimensions\.x: expected a list"),
