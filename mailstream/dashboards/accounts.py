@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from mailstream.dashboards.mail_panels import WINDOW, complete, many, number, over_time, top
+from mailstream.dashboards.mail_panels import (
+    WINDOW,
+    complete,
+    different,
+    many,
+    number,
+    over_time,
+    top,
+)
 from mailstream.dashboards.model import Board, Panel, Query, Row, bars, pie, table
 
 _TAGS: Final = ("mailstream", "mail")
@@ -36,6 +44,13 @@ LOGINS: Final = Board(
                 top("Failed by account", "mail_user_auth", "user, scope", 'result="failed"'),
                 top("Succeeded by account", "mail_user_auth", "user", 'result="succeeded"'),
                 top("Submitting addresses", "mail_client_ip_events", "ip, direction"),
+            ),
+        ),
+        Row(
+            "Many names, many addresses",
+            (
+                different("Names tried by address", "mail_client_ip_auth_users", "ip, result"),
+                different("Addresses by account", "mail_user_auth_client_ips", "user, result"),
             ),
         ),
     ),
