@@ -114,7 +114,10 @@ def golden_worker() -> Worker:
             Row(("ann@a.example", "succeeded", "imap"), "auth_succeeded", ten),
             Row(("_unknown", "failed", "smtp"), "auth_failed", NOW, 5),
         ],
-        client_ip_auth=[Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5)],
+        client_ip_auth=[
+            Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5),
+            Row(("198.51.100.9", "succeeded", "none"), "auth_succeeded", NOW, 2),
+        ],
         user_auth_result=[
             Row(
                 ("ann@a.example", "succeeded"),

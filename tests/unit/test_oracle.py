@@ -120,7 +120,12 @@ def test_a_login_counts_for_the_name_that_was_given() -> None:
 
 
 def test_names_of_logins_are_counted_by_address_and_addresses_by_name() -> None:
-    names = ({"user": "ann@a.example"}, {"login": "0123abcd"}, {"login": "0123abcd"}, {})
+    names: tuple[dict[str, Any], ...] = (
+        {"user": "ann@a.example"},
+        {"login": "0123abcd"},
+        {"login": "0123abcd"},
+        {},
+    )
     tried = [
         posted(event_id=str(n), event_type="auth_failed", client_ip=f"192.0.2.{n % 2}", **name)
         for n, name in enumerate(names)
