@@ -17,7 +17,7 @@ COLLECTION: Final = "zone-queue"
 MAX_ZONES: Final = 100
 MAX_DOMAINS: Final = 100
 AGES_S: Final = (300, 3600, 14_400, 86_400)
-"""Messages older than these are counted: what a first retry, an hour, half a day of them cannot hide."""
+"""Messages that have waited for longer than each of these are counted; ZoneMTA tries again after 5 min."""
 
 Groups = Iterable[Mapping[str, Any]]
 
