@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 from consumers.subscribe import event_of
 from pipeline.core.errors import ConfigError, RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILIES, Export, Family, Sum, counts_volume, is_of
+from pipeline.core.families import FAMILIES, Export, Family, Sum
+from pipeline.core.membership import counts_volume, is_of
 from pipeline.core.pane import window_label
 from pipeline.core.timestamp import epoch_ms
 

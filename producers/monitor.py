@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 
 from pipeline.kit import listen, service
+from pipeline.kit.disk import DataDisk
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_base import Listener
 from pipeline.kit.telemetry import scrape
@@ -45,7 +46,7 @@ class Monitor:
         registry: CollectorRegistry,
         health: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """Show *registry* and *health* at *listener*, and announce it as *producer*.
+        """Show *registry*, the room on disk and *health* at *listener*, and announce it as *producer*.
 
         Args:
             settings: ``/metrics`` wants the credentials of its section ``metrics``.
@@ -66,6 +67,7 @@ class Monitor:
         self._producer = producer
         self._listener = listener
         self._registry = registry
+        registry.register(DataDisk(settings.data_dir))
         self._health = health
         self._site: listen.Site | None = None
 

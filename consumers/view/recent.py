@@ -15,7 +15,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from pipeline.core.errors import RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILY, KEY_SEPARATOR, MAIL_TYPES, Mail, is_of
+from pipeline.core.families import FAMILY, KEY_SEPARATOR, MAIL_TYPES, Mail
+from pipeline.core.membership import is_of
 from pipeline.core.timestamp import epoch_ms
 
 DETAILED: Final = ("user", "ip", "domain", "destination", "client_ip")

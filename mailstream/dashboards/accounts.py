@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from mailstream.dashboards.mail_panels import WINDOW, complete, many, number, over_time, top
+from mailstream.dashboards.mail_panels import (
+    WINDOW,
+    W,
+    complete,
+    different,
+    many,
+    number,
+    over_time,
+    top,
+)
 from mailstream.dashboards.model import Board, Panel, Query, Row, bars, pie, table
 
 _TAGS: Final = ("mailstream", "mail")
+
+
+def _after_failures() -> Panel:
+    failed = f'sum by (ip) (mail_client_ip_auth{{{W}, result="failed", ip!="_other"}})'
+    succeeded = f'sum by (ip) (mail_client_ip_auth{{{W}, result="succeeded", ip!="_other"}})'
+    return table(
+        "Success after failures",
+        Query(f"topk(50, {failed} > 0 and {succeeded} > 0)", "failed"),
+        Query(f"{succeeded} > 0 and topk(50, {failed} > 0 and {succeeded} > 0)", "succeeded"),
+        description="Addresses from which logins failed and others did not.",
+    )
+
 
 LOGINS: Final = Board(
     "mailstream-logins",
@@ -36,6 +57,14 @@ LOGINS: Final = Board(
                 top("Failed by account", "mail_user_auth", "user, scope", 'result="failed"'),
                 top("Succeeded by account", "mail_user_auth", "user", 'result="succeeded"'),
                 top("Submitting addresses", "mail_client_ip_events", "ip, direction"),
+                _after_failures(),
+            ),
+        ),
+        Row(
+            "Many names, many addresses",
+            (
+                different("Names tried by address", "mail_client_ip_auth_users", "ip, result"),
+                different("Addresses by account", "mail_user_auth_client_ips", "user, result"),
             ),
         ),
     ),

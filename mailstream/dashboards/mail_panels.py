@@ -66,3 +66,17 @@ def over_time(
     return lines(
         title, Query(f"sum by ({by}) ({metric}{{{W}{extra}}})", name), unit=unit, stacked=stacked
     )
+
+
+def different(title: str, metric: str, by: str, where: str = "") -> Panel:
+    """Return how many different values the keys with the most of them had in an hour.
+
+    Distinct values are counted over 5m and 1h alone: they do not follow the dashboard's window.
+    """
+    extra = f", {where}" if where else ""
+    name = " ".join(f"{{{{{label.strip()}}}}}" for label in by.split(","))
+    return lines(
+        title,
+        Query(f'topk(20, sum by ({by}) ({metric}{{window="1h"{extra}}}))', name),
+        description="Different ones in an hour, exact up to 1,000.",
+    )

@@ -10,6 +10,7 @@ from mailstream.dashboards.mail_panels import (
     WINDOW,
     W,
     complete,
+    different,
     many,
     number,
     over_time,
@@ -104,6 +105,19 @@ USER: Final = Board(
                 ),
                 over_time(
                     "How it logged in to send", "mail_user_auth_method", "user, auth_method", _USER
+                ),
+            ),
+        ),
+        Row(
+            "How many different ones",
+            (
+                different("Recipient domains", "mail_user_destinations", "user", _USER),
+                different("Addresses that it sent from", "mail_user_client_ips", "user", _USER),
+                different(
+                    "Addresses that it logged in from",
+                    "mail_user_auth_client_ips",
+                    "user, result",
+                    _USER,
                 ),
             ),
         ),
@@ -230,6 +244,7 @@ PROVIDERS: Final = Board(
             (
                 _provider_quantile("Delivery time", "mail_provider_delivery_seconds"),
                 _provider_quantile("Time in the queue", "mail_provider_queue_seconds"),
+                _provider_quantile("Time of the SMTP dialogue", "mail_provider_smtp_seconds"),
             ),
         ),
         Row(

@@ -92,6 +92,21 @@ NODES: Final = Board(
                     ),
                     unit="s",
                 ),
+                lines(
+                    "Messages that wait for longer",
+                    Query(
+                        "max by (zone, seconds) (mail_mongodb_queue_older_messages)",
+                        "{{zone}} over {{seconds}} s",
+                    ),
+                    description="From ZoneMTA's database (`nodes.mongodb[].zonemta_database`).",
+                ),
+                table(
+                    "Messages by recipient domain",
+                    Query(
+                        "topk(50, max by (domain) (mail_mongodb_queue_domain_messages))", "messages"
+                    ),
+                    description="From ZoneMTA's database (`nodes.mongodb[].zonemta_database`).",
+                ),
             ),
         ),
         Row(
@@ -269,6 +284,11 @@ PIPELINE: Final = Board(
                 lines(
                     "Spools",
                     Query("max by (job) (mailstream_spool_bytes)", "{{job}}"),
+                    unit="bytes",
+                ),
+                lines(
+                    "Free space for spools and the local Kafka",
+                    Query("min by (instance) (mailstream_data_free_bytes)", "{{instance}}"),
                     unit="bytes",
                 ),
             ),

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from pipeline.core.event import MailEvent
 from pipeline.core.pane import HOUR_MS, MINUTE_MS
 
 KEY_SEPARATOR: Final = "\x1f"
@@ -42,7 +41,7 @@ MAIL_TYPES: Final = (
 
 
 ACCEPTED_TYPES: Final = ("sent", "delivered", "bounced")
-"""Types that may tell that mail was accepted for sending (see :func:`counts_volume`)."""
+"""Types that may tell that mail was accepted for sending (see :mod:`pipeline.core.membership`)."""
 
 LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
 
@@ -58,7 +57,7 @@ class Mail(StrEnum):
     CUSTOMER = "customer"
     """Outbound mail that is neither a DSN nor a probe."""
     ACCEPTED = "accepted"
-    """Customer mail that was accepted for sending (see :func:`counts_volume`)."""
+    """Customer mail that was accepted for sending (see :mod:`pipeline.core.membership`)."""
     ALL = "all"
     """Every mail event; never logins or probe outcomes."""
     LOGINS = "logins"
@@ -75,9 +74,9 @@ class Sum(StrEnum):
     COUNT = "count"
     """Events."""
     RECIPIENTS = "recipients"
-    """Recipients of messages accepted for sending (see :func:`counts_volume`)."""
+    """Recipients of messages accepted for sending (see :mod:`pipeline.core.membership`)."""
     BYTES = "bytes"
-    """Bytes of messages accepted for sending (see :func:`counts_volume`)."""
+    """Bytes of messages accepted for sending (see :mod:`pipeline.core.membership`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +106,8 @@ class Distinct:
     """``MailEvent`` field; an event without it adds nothing."""
     metric: str
     help: str
+    instead: str | None = None
+    """The field that is taken where *field* is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +335,42 @@ FAMILIES: Final = (
         bounded=("auth_result",),
     ),
     Family(
+        name="user_auth_result",
+        fields=("user", "auth_result"),
+        labels=("user", "result"),
+        mail=Mail.LOGINS,
+        event_types=LOGIN_TYPES,
+        exports=(),
+        defaults={"user": UNKNOWN},
+        bounded=("auth_result",),
+        distincts=(
+            Distinct(
+                "client_ips",
+                "client_ip",
+                "mail_user_auth_client_ips",
+                "Distinct addresses of clients that tried to log in to an account (_unknown: to names that are no known account's), by result, over 5m and 1h; exact up to 1000, shown as 1000 above; under _other: pairs of account and address.",
+            ),
+        ),
+    ),
+    Family(
+        name="client_ip_auth_result",
+        fields=("client_ip", "auth_result"),
+        labels=("ip", "result"),
+        mail=Mail.LOGINS,
+        event_types=LOGIN_TYPES,
+        exports=(),
+        bounded=("auth_result",),
+        distincts=(
+            Distinct(
+                "users",
+                "user",
+                "mail_client_ip_auth_users",
+                "Distinct names that a client's address tried to log in with, known accounts' or not, by result, over 5m and 1h; exact up to 1000, shown as 1000 above; under _other: pairs of address and name.",
+                instead="login",
+            ),
+        ),
+    ),
+    Family(
         name="route",
         fields=("route", "origin", "outcome"),
         labels=("route", "origin", "outcome"),
@@ -366,23 +403,3 @@ FAMILY: Final = {family.name: family for family in FAMILIES}
 
 PUBLISHED: Final = ("user", "ip", "ip_provider")
 """Families whose closed panes consumers get, if nothing else is configured."""
-
-SOURCES_WITHOUT_SENT: Final = frozenset({"cpanel"})
-"""Sources that report outcomes only: their recipients and bytes are taken from outcomes."""
-
-
-def counts_volume(source: str, event_type: str) -> bool:
-    """Tell whether an event of this kind adds to recipients and bytes."""
-    if source in SOURCES_WITHOUT_SENT:
-        return event_type in ("delivered", "bounced")
-    return event_type == "sent"
-
-
-def is_of(mail: Mail, event: MailEvent) -> bool:
-    """Tell whether one event is of *mail*, its event type apart; batches have ``Columns.scope``."""
-    if mail in {Mail.CUSTOMER, Mail.ACCEPTED}:
-        customer = event.direction == "outbound" and not event.is_dsn and not event.is_probe
-        if mail is Mail.CUSTOMER:
-            return customer
-        return customer and counts_volume(event.source or "", event.event_type or "")
-    return mail is not Mail.ARRIVED or event.outcome in ARRIVED

@@ -111,6 +111,11 @@ HISTOGRAMS: Final = (
         ("provider",),
     ),
     HistogramFamily(
+        "mail_provider_smtp_seconds",
+        "Part of the delivery time of customer mail that the receiving server took, from the envelope to its reply to the message, by provider, where a source tells it (ZoneMTA's plugin).",
+        ("provider",),
+    ),
+    HistogramFamily(
         "mail_route_roundtrip_seconds",
         "Time from the beginning of a round to first sight of its mail, of probes that arrived in time, in the inbox or in junk.",
         ("route", "origin"),

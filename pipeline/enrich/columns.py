@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, Sum, counts_volume
+from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, Sum
+from pipeline.core.membership import counts_volume
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -29,7 +30,7 @@ Row = tuple[Any, ...]
 
 _ALWAYS: Final = (
     *("event_type", "source", "origin", "direction", "is_dsn", "is_probe"),
-    *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms"),
+    *("recipients", "size_bytes", "delivery_time_ms", "queue_time_ms", "smtp_time_ms"),
     *("provider", "bounce_class", "sending_ip", "route", "outcome"),
 )
 """Fields that are counted or counted by whatever the families are."""
@@ -44,8 +45,9 @@ class Layout:
     def __init__(self, families: Sequence[Family]) -> None:
         """Keep what *families* are counted by, and what is always counted."""
         counted_by = (field for family in families for field in family.fields)
-        distinct = (one.field for family in families for one in family.distincts)
-        self.fields = tuple(dict.fromkeys((*_ALWAYS, *counted_by, *distinct)))
+        distincts = [one for family in families for one in family.distincts]
+        values = (name for one in distincts for name in (one.field, one.instead) if name)
+        self.fields = tuple(dict.fromkeys((*_ALWAYS, *counted_by, *values)))
         self.place = {field: place for place, field in enumerate(self.fields)}
         self.row_of: attrgetter[Row] = attrgetter(*self.fields)
         """Return the row of one event."""
@@ -102,12 +104,11 @@ class Columns:
         """Return the column of *field*, as text."""
         held = self._columns.get(field)
         if held is None:
-            numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
-            codes = np.fromiter(map(numbers.__getitem__, self.values(field)), np.int64, self.length)
-            names = list(numbers)
+            held = _numbered(self.values(field))
             if field in _NUMBERS:
-                names = [None if name is None else str(name) for name in names]
-            held = self._columns[field] = Column(names, codes)
+                names = [None if name is None else str(name) for name in held.names]
+                held = Column(names, held.codes)
+            self._columns[field] = held
         return held
 
     def absent(self, field: str) -> Flags | None:
@@ -129,6 +130,13 @@ class Columns:
             return Column(column.names, np.where(column.codes == absent, said, column.codes))
         names: list[str | None] = [default if name is None else name for name in column.names]
         return Column(names, column.codes)
+
+    def column_or(self, field: str, instead: str) -> Column:
+        """Return the column of the text *field*, of the text *instead* where it is absent."""
+        if self.absent(field) is None:
+            return self.column(field)
+        values = zip(self.values(field), self.values(instead), strict=True)
+        return _numbered([other if one is None else one for one, other in values])
 
     def flags(self, field: str) -> Flags:
         """Return the column of the boolean field *field*."""
@@ -193,6 +201,12 @@ class Columns:
         outcome = self.column("outcome")
         arrived = np.array([name in ARRIVED for name in outcome.names], np.bool_)
         return arrived[outcome.codes]
+
+
+def _numbered(values: Sequence[str | None]) -> Column:
+    numbers: defaultdict[str | None, int] = defaultdict(count().__next__)
+    codes = np.fromiter(map(numbers.__getitem__, values), np.int64, len(values))
+    return Column(list(numbers), codes)
 
 
 def distinct(values: Ints, space: int) -> Distinct:

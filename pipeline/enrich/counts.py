@@ -76,6 +76,7 @@ def count_events(counts: Counts, columns: Columns) -> None:
     for name, seconds, label in (
         ("mail_provider_delivery_seconds", delivery, provider),
         ("mail_provider_queue_seconds", queue, provider),
+        ("mail_provider_smtp_seconds", columns.seconds("smtp_time_ms"), provider),
         ("mail_ip_delivery_seconds", delivery, ip),
     ):
         _observe(counts, name, seconds, delivered, (label,))

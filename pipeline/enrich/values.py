@@ -59,10 +59,11 @@ class Values:
             moments: Where each event of the batch lies in time.
         """
         column = columns.column(distinct.field)
+        if distinct.instead is not None:
+            column = columns.column_or(distinct.field, distinct.instead)
         value, key, pane = column.codes[places], keyed.key, moments.place[places]
-        absent = columns.absent(distinct.field)
-        if absent is not None:
-            told = ~absent[places]
+        if None in column.names:
+            told = value != column.names.index(None)
             value, key, pane = value[told], key[told], pane[told]
         panes, names = len(moments.panes), len(column.names)
         found = np.unique((key * names + value) * panes + pane)

@@ -20,6 +20,7 @@ from pipeline.core.errors import RecordError
 from pipeline.core.posted import PostedEvent
 from pipeline.kit import listen, service
 from pipeline.kit.clock import Clock
+from pipeline.kit.disk import DataDisk
 from pipeline.kit.kafka import client_options
 from pipeline.kit.settings import SOURCES, Settings
 from pipeline.kit.telemetry import scrape
@@ -91,6 +92,7 @@ class Ingest:
             *of_gelf.routes(),
             *NodeRoutes(settings, self._intake, clock).routes(),
         )
+        self._registry.register(DataDisk(settings.data_dir))
         self._registry.register(SenderCollector(self._intake.numbers, clock))
         self._metrics.buffer_limit_bytes.set(appender.buffer_limit)
         self._metrics.buffer_bytes.set_function(lambda: appender.buffer_bytes)

@@ -53,6 +53,26 @@ def test_every_alert_fires_in_a_test_of_its_own_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_alert_stays_silent_in_a_test_of_its_own_file(path: Path) -> None:
+    alerts = {rule["alert"] for rule in rules(path) if "alert" in rule}
+    cases = yaml.safe_load((path.parent / "tests" / path.name).read_text())["tests"]
+    silent = {
+        one["alertname"]
+        for case in cases
+        for one in case.get("alert_rule_test", ())
+        if not one["exp_alerts"]
+    }
+    assert silent == alerts
+
+
+def test_no_alert_about_windows_trusts_incomplete_ones() -> None:
+    for path in FILES:
+        for rule in rules(path):
+            if "alert" in rule and re.search(r'window="|:sum(1h|5m)', rule["expr"]):
+                assert rule["expr"].endswith("and on () mailstream_windows_complete:min == 1")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_alert_has_a_severity_and_says_what_happened(path: Path) -> None:
     for rule in rules(path):
         if "alert" in rule:

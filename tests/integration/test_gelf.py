@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -317,12 +318,15 @@ def test_logins_are_shown_by_account_and_by_address(broker: str, tmp_path: Path)
 
         def shown() -> Page | None:
             page = Page([worker.metrics() or ""])
-            counts = [
-                one.value
-                for one in page.samples
-                if one.name == "mail_user_auth" and one.labels["window"] == "1h"
-            ]
-            return page if sum(counts) == 23 else None
+            counts: Counter[str] = Counter()
+            for one in page.samples:
+                if one.labels.get("window") == "1h":
+                    counts[one.name] += int(one.value)
+            everything = {"mail_user_auth": 23, "mail_client_ip_auth": 23} | {
+                "mail_client_ip_auth_users": 22,
+                "mail_user_auth_client_ips": 3,
+            }
+            return page if {name: counts[name] for name in everything} == everything else None
 
         page = wait_until(shown, "logins are shown", within_s=60)
         assert page is not None
@@ -336,6 +340,9 @@ def test_logins_are_shown_by_account_and_by_address(broker: str, tmp_path: Path)
         assert told["mail_user_auth", *sorted(("1h", name, "succeeded", "smtp"))] == 1
         assert told["mail_user_auth", *sorted(("1h", "_unknown", "failed", "imap"))] == 20
         assert told["mail_client_ip_auth", *sorted(("1h", ip, "failed", "imap"))] == 22
+        assert told["mail_client_ip_auth_users", *sorted(("1h", ip, "failed"))] == 21
+        assert told["mail_user_auth_client_ips", *sorted(("1h", name, "failed"))] == 1
+        assert told["mail_user_auth_client_ips", *sorted(("1h", "_unknown", "failed"))] == 1
         assert told["mail_events_total", *sorted(("wildduck", "auth_failed", "none"))] == 22
         assert told["mail_events_shadow_total", "wildduck"] == 1
         assert told["mail_events_shadow_total", "gelf"] == 1

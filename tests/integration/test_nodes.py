@@ -52,12 +52,14 @@ def replicated() -> Mongod:
         member["optimeDate"] = datetime.fromisoformat(member["optimeDate"])
     oldest = datetime.fromisoformat("2026-11-21T00:00:00Z") - timedelta(days=1)
     group = {"_id": {"zone": "default", "deferred": True}, "messages": 7, "oldest": oldest}
-    cursor = {"id": 0, "ns": "zone-mta.zone-queue", "firstBatch": [group]}
+    cursor = {"id": 0, "ns": "zone-mta.zone-queue", "firstBatch": [group | {"older_3600": 4}]}
+    domains = [{"_id": "example.org", "messages": 5}, {"_id": None, "messages": 2}]
     return Mongod(
         {
             "serverStatus": MONGODB["server_status"],
             "replSetGetStatus": status,
             "aggregate": {"cursor": cursor, "ok": 1.0},
+            "$domain": {"cursor": cursor | {"firstBatch": domains}, "ok": 1.0},
         }
     )
 
@@ -108,6 +110,9 @@ def test_every_kind_of_target_is_shown_and_written_to_kafka(
         assert page.values("mail_zonemta_blacklisted", **blocked) == [1]
         assert page.values("mail_mongodb_primaries", node="db1") == [1]
         assert page.values("mail_mongodb_queue_messages", zone="default", state="deferred") == [7]
+        older = {"zone": "default", "seconds": "3600"}
+        assert page.values("mail_mongodb_queue_older_messages", **older) == [4]
+        assert page.values("mail_mongodb_queue_domain_messages", domain="example.org") == [5]
         assert page.values("mail_redis_is_master", node="host1") == [1]
         assert page.values("mail_wildduck_users", node="host1") == [600]
         assert page.values("mail_wildduck_storage_used_bytes") == [300 * 4096]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from pipeline.core.observation import Heartbeat
+from pipeline.kit.disk import DataDisk
 from pipeline.kit.settings_cpanel import CpanelServer, CpanelSettings
 from pipeline.kit.telemetry import ComponentMetrics, scrape
 from producers.node_routes import SenderCollector
@@ -64,6 +66,7 @@ def ingest_page() -> Callable[[], str]:
     )
     numbers.heartbeat("zonemta", "mta1", told, NOW)
     registry.register(SenderCollector(numbers, clock))
+    registry.register(DataDisk(Path(__file__).parent))
     component = ComponentMetrics(registry, "ingest")
     Gauge("mailstream_spool_bytes", "Bytes on disk that wait for Kafka.", registry=registry).set(1)
 

@@ -37,7 +37,10 @@ def refusal(code: int, name: str) -> dict[str, Any]:
 
 
 class Mongod:
-    """What the server answers, by command; a command that is not known is refused with code 59."""
+    """What the server answers, by command; a command that is not known is refused with code 59.
+
+    An aggregation is asked for by its first group's ``_id``, where there is such an answer.
+    """
 
     def __init__(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
         self.answers = dict(answers)
@@ -57,6 +60,10 @@ class Mongod:
         if name == "endSessions":
             return {"ok": 1.0}
         self.asked.append(dict(command))
+        if name == "aggregate":
+            grouped_by = command["pipeline"][0]["$group"]["_id"]
+            if grouped_by in [*self.answers]:
+                return self.answers[grouped_by]
         return self.answers.get(name, refusal(59, "CommandNotFound"))
 
 

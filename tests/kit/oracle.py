@@ -7,12 +7,13 @@ pane arithmetic: it is slow, and obviously right.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
+
+from tests.kit.oracle_senders import accountable
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -37,6 +38,8 @@ LABELS = {
     "mail_client_ip_events": ("ip", "direction", "event_type"),
     "mail_user_auth": ("user", "result", "scope"),
     "mail_client_ip_auth": ("ip", "result", "scope"),
+    "mail_user_auth_client_ips": ("user", "result"),
+    "mail_client_ip_auth_users": ("ip", "result"),
     "mail_route_probes": ("route", "origin", "outcome"),
 }
 """Labels of every windowed metric, ``window`` apart; the event type stands last."""
@@ -85,6 +88,7 @@ class Fact:
     is_dsn: bool = False
     is_probe: bool = False
     user: str | None = None
+    login: str | None = None
     from_domain: str | None = None
     to_domain: str | None = None
     sending_ip: str | None = None
@@ -98,6 +102,7 @@ class Fact:
     size_bytes: int = 0
     delivery_ms: float | None = None
     queue_ms: float | None = None
+    smtp_ms: float | None = None
     auth_method: str = "none"
     origin: str = "default"
     route: str | None = None
@@ -240,6 +245,7 @@ def attribute(
         is_dsn=is_dsn,
         is_probe=bool({accountable(event), sender, event.get("to")} & set(probes)),
         user=who(event, direction, is_dsn=is_dsn),
+        login=event.get("login"),
         from_domain=event.get("from_domain") or domain_of(sender),
         to_domain=event.get("to_domain"),
         sending_ip=event.get("sending_ip"),
@@ -253,6 +259,7 @@ def attribute(
         size_bytes=event.get("size_bytes", 0),
         delivery_ms=event.get("delivery_time_ms"),
         queue_ms=event.get("queue_time_ms"),
+        smtp_ms=event.get("smtp_time_ms"),
         auth_method=event.get("auth_method", "none"),
     )
 
@@ -285,36 +292,6 @@ def who(event: Mapping[str, Any], direction: str, *, is_dsn: bool) -> str | None
     if event["event_type"] in LOGINS:
         return event.get("user")
     return accountable(event) if direction == "outbound" and not is_dsn else None
-
-
-def accountable(event: Mapping[str, Any]) -> str | None:
-    """Return the accountable sender of an outbound event, or None where it can't be told."""
-    if event.get("user"):
-        return re.sub(r"\[.*\]$", "", event["user"])
-    sender = event.get("from_user") or event.get("from_address") or event.get("from")
-    if not sender:
-        return None
-    if "@" not in sender:
-        if not event.get("from_domain"):
-            return None
-        sender = f"{sender}@{event['from_domain']}"
-    return unwrapped(sender)
-
-
-def unwrapped(address: str) -> str:
-    """Return the address that SRS, BATV or VERP has wrapped.
-
-    ``SRS0=hash=day=domain=local@forwarder``, ``prvs=tag=local@domain`` and
-    ``local+recipient=its.domain@domain``.
-    """
-    srs = re.fullmatch(r"SRS0[=+-][^=]*=[^=]*=([^=]+)=(.+)@[^@]+", address, re.IGNORECASE)
-    if srs:
-        return f"{srs[2]}@{srs[1]}"
-    batv = re.fullmatch(r"prvs=[^=]*=(.+@[^@]+)", address, re.IGNORECASE)
-    if batv:
-        return batv[1]
-    verp = re.fullmatch(r"([^+]+)\+[^@]*=[^@=]+\.[^@=]+(@[^@]+)", address)
-    return verp[1] + verp[2] if verp else address
 
 
 def domain_of(address: str | None) -> str | None:
@@ -361,6 +338,12 @@ def contributions(fact: Fact) -> Iterator[tuple[Series, int]]:
 
 def distinct_values(fact: Fact) -> Iterator[tuple[Series, str]]:
     """Yield the values that one event adds to distinct counts, and to which."""
+    if fact.event_type in LOGINS and fact.client_ip is not None:
+        result = LOGINS[fact.event_type]
+        yield Series("mail_user_auth_client_ips", (fact.user or "_unknown", result)), fact.client_ip
+        name = fact.user or fact.login
+        if name is not None:
+            yield Series("mail_client_ip_auth_users", (fact.client_ip, result)), name
     if is_customer(fact) and fact.user is not None:
         if fact.to_domain is not None:
             yield Series("mail_user_destinations", (fact.user,)), fact.to_domain

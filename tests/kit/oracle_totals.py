@@ -56,5 +56,6 @@ def _timed(fact: Fact) -> Iterator[tuple[Key, float | None]]:
     if fact.provider is not None:
         yield ("mail_provider_delivery_seconds", (fact.provider,)), fact.delivery_ms
         yield ("mail_provider_queue_seconds", (fact.provider,)), fact.queue_ms
+        yield ("mail_provider_smtp_seconds", (fact.provider,)), fact.smtp_ms
     if fact.sending_ip is not None:
         yield ("mail_ip_delivery_seconds", (fact.sending_ip,)), fact.delivery_ms

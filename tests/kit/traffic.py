@@ -278,6 +278,7 @@ class Varied:
                 event["delivery_time_ms"] = int(waited)
                 if self._made % 2:
                     event["queue_time_ms"] = 300 * int(waited)
+                    event["smtp_time_ms"] = int(waited) // 2
 
 
 def with_repeats(events: Sequence[Event], repeats: int, seed: int) -> list[Event]:

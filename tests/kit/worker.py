@@ -136,7 +136,31 @@ def golden_worker() -> Worker:
             Row(("ann@a.example", "succeeded", "imap"), "auth_succeeded", ten),
             Row(("_unknown", "failed", "smtp"), "auth_failed", NOW, 5),
         ],
-        client_ip_auth=[Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5)],
+        client_ip_auth=[
+            Row(("198.51.100.9", "failed", "none"), "auth_failed", NOW, 5),
+            Row(("198.51.100.9", "succeeded", "none"), "auth_succeeded", NOW, 2),
+        ],
+        user_auth_result=[
+            Row(
+                ("ann@a.example", "succeeded"),
+                "auth_succeeded",
+                ten,
+                1,
+                values={"client_ips": ("198.51.100.7",)},
+            ),
+            Row(
+                ("_unknown", "failed"),
+                "auth_failed",
+                NOW,
+                5,
+                values={"client_ips": ("198.51.100.9",)},
+            ),
+        ],
+        client_ip_auth_result=[
+            Row(
+                ("198.51.100.9", "failed"), "auth_failed", NOW, 5, values={"users": ("a", "b", "c")}
+            )
+        ],
         route=[
             Row(("own-to-gmail", "probe1", outcome), "probe", ten, 2)
             for outcome in ("inbox", "lost")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.core.batch import StepResult
 from pipeline.core.event import EVENT_TYPES
-from pipeline.core.families import FAMILIES, FAMILY, Mail, Sum, counts_volume
+from pipeline.core.families import FAMILIES, FAMILY, Mail, Sum
+from pipeline.core.membership import counts_volume
 from pipeline.core.posted import PostedEvent
 from tests.kit.enrich import (
     RECEIVED,

@@ -114,7 +114,14 @@ def logins(seed: int, count: int) -> list[dict[str, Any]]:
             "timestamp": (NOW - rnd.randrange(50 * MINUTE)) / 1000,
             "queue_id": "none",
             "seq": str(number),
-            **({"user": f"user{rnd.randrange(9)}@dom.example"} if rnd.random() < 0.7 else {}),
+            **rnd.choice(
+                (
+                    {"user": f"user{rnd.randrange(9)}@dom.example"},
+                    {"user": f"user{rnd.randrange(9)}@dom.example", "login": "a phone"},
+                    {"login": f"{rnd.randrange(9):032x}"},
+                    {},
+                )
+            ),
             **({"auth_scope": rnd.choice(("imap", "smtp"))} if rnd.random() < 0.8 else {}),
             **({"client_ip": f"192.0.2.{rnd.randrange(9)}"} if rnd.random() < 0.8 else {}),
         }

@@ -13,7 +13,8 @@ from pipeline.core.batch import header
 from pipeline.core.engine_stats import Distribution
 from pipeline.core.errors import ConfigError, Reason, RecordError, TransientError
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES, MailEvent, id_hash, partition_of
-from pipeline.core.families import FAMILIES, FAMILY, MAIL_TYPES, counts_volume
+from pipeline.core.families import FAMILIES, FAMILY, MAIL_TYPES
+from pipeline.core.membership import counts_volume
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length, pane_of, panes_of_window
 from pipeline.core.tally import BOUNDS_SECONDS, COUNTERS, HISTOGRAMS, OTHER, Tally
 from pipeline.core.topics import RAW_TOPICS, TOPIC, TOPICS, TopicNames
@@ -80,6 +81,7 @@ def test_families_and_their_metrics_are_declared_once_and_consistent() -> None:
         names = [distinct.name for distinct in family.distincts]
         assert len(names) == len(set(names))
         assert {distinct.field for distinct in family.distincts} <= fields
+        assert {one.instead for one in family.distincts if one.instead} <= fields
 
 
 def test_event_type_numbers_are_places_in_the_tuple_and_mail_types_leave_out_logins() -> None:

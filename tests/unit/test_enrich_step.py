@@ -114,7 +114,8 @@ def test_only_customer_mail_is_in_customer_families() -> None:
         raw(mail(event_type="auth_failed"), 3),
     ]
     found = rows(frames(Phase1().batch(batch)).values())
-    assert {row[0] for row in found} == {"node", "client_ip", "user_auth", "client_ip_auth"}
+    logins = {"user_auth", "client_ip_auth", "user_auth_result", "client_ip_auth_result"}
+    assert {row[0] for row in found} == {"node", "client_ip", *logins}
     assert found["client_ip", ("198.51.100.1", "outbound"), "delivered", PANE] == {"count": 1}
     assert found["client_ip", ("198.51.100.1", "inbound"), "delivered", PANE] == {"count": 1}
 
@@ -177,7 +178,10 @@ def test_events_from_the_future_count_at_their_ingest() -> None:
 
 def test_the_tally_and_the_stats_change_after_the_commit_only() -> None:
     phase1 = Phase1()
-    batch = [raw(mail(delivery_time_ms=100, queue_time_ms=2500), 0), raw(mail(), 1)]
+    batch = [
+        raw(mail(delivery_time_ms=100, queue_time_ms=2500, smtp_time_ms=70), 0),
+        raw(mail(), 1),
+    ]
     result = phase1.batch(batch)
     assert phase1.tally.counters["mail_events_total"] == {}
     assert (phase1.stats.origins, phase1.stats.dedupe_ids) == ({}, 0)
@@ -189,6 +193,7 @@ def test_the_tally_and_the_stats_change_after_the_commit_only() -> None:
     assert (buckets.tolist()[0], buckets.sum(), total) == (1, 1, 0.1)
     buckets, total = phase1.tally.histograms["mail_provider_queue_seconds"]["google",]
     assert (buckets.tolist()[4], buckets.sum(), total) == (1, 1, 2.5)
+    assert phase1.tally.histograms["mail_provider_smtp_seconds"]["google",][1] == 0.07
     assert phase1.tally.histograms["mail_ip_delivery_seconds"]["192.0.2.1",][1] == 0.1
     times = phase1.stats.origins["zonemta", "default"]
     assert (times.received_ms, times.event_ms, times.delay_ms) == (RECEIVED, RECEIVED - 1000, 1000)

@@ -167,10 +167,10 @@ def test_more_values_than_are_counted_are_told_by_the_number_of_keys() -> None:
     many = [f"d{n}.example" for n in range(1001)]
     worker.fold(user=[to("ann", *many), to("bob", *many[:1000])])
     assert set(worker.samples("mail_user_destinations").values()) == {1000}
-    assert worker.samples("mailstream_distinct_capped") == {'family="user"': 1}
+    assert worker.samples("mailstream_distinct_capped")['family="user"'] == 1
     worker.pass_time(2 * HOUR)
     worker.page()
-    assert worker.samples("mailstream_distinct_capped") == {'family="user"': 0}
+    assert worker.samples("mailstream_distinct_capped")['family="user"'] == 0
 
 
 def test_windows_that_are_not_configured_have_no_distinct_values() -> None:

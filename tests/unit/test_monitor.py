@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_the_first_page_links_to_the_metrics_and_the_health(tmp_path: Path) -> N
     assert 'href="metrics"' in page[2]
     assert 'href="health"' in page[2]
     assert "shown 7.0" in metrics[2]
+    assert re.search(r"^mailstream_data_free_bytes \d", metrics[2], re.MULTILINE)
     assert health[0] == 200
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline.core.errors import TransientError
 from pipeline.core.timestamp import epoch_ms
 from pipeline.kit.settings_nodes import WatchedProcess, WildduckTarget
-from producers.sources.nodes import mongodb, redis_info, system, wildduck, zonemta
+from producers.sources.nodes import mongodb, redis_info, system, wildduck, zone_queue, zonemta
 from producers.sources.nodes.exposition import MAX_SAMPLES, shown_again
 from producers.sources.nodes.folders import count_files
 from producers.sources.nodes.http_api import StatusError
@@ -209,15 +209,43 @@ def test_members_of_a_replica_set_lag_behind_its_primary() -> None:
 def test_the_queue_in_the_database_is_counted_as_zonemta_does() -> None:
     now = datetime(2026, 11, 21, 0, 22, 30, tzinfo=UTC)
     groups = [
-        {"_id": {"zone": "default", "deferred": True}, "messages": 7, "oldest": now - timedelta(9)},
-        {"_id": {"zone": "default", "deferred": False}, "messages": 2, "oldest": now},
+        {
+            "_id": {"zone": "default", "deferred": True},
+            "messages": 7,
+            "oldest": now - timedelta(9),
+            "older_300": 6,
+            "older_3600": 5,
+            "older_14400": 1,
+            "older_86400": 1,
+        },
+        {
+            "_id": {"zone": "default", "deferred": False},
+            "messages": 2,
+            "oldest": now,
+            "older_300": 1,
+        },
         {"_id": {"zone": "bulk"}, "messages": 1, "oldest": None},
     ]
-    assert values(mongodb.queue_samples(groups, now)) == {
+    older = {
+        f'mail_mongodb_queue_older_messages{{seconds="{seconds}",zone="{zone}"}}': count
+        for zone, counts in (("default", (7, 5, 1, 1)), ("bulk", (0, 0, 0, 0)))
+        for seconds, count in zip(zone_queue.AGES_S, counts, strict=True)
+    }
+    assert values(zone_queue.zone_samples(groups, now)) == older | {
         'mail_mongodb_queue_messages{state="deferred",zone="default"}': 7,
         'mail_mongodb_queue_messages{state="active",zone="default"}': 2,
         'mail_mongodb_queue_messages{state="active",zone="bulk"}': 1,
         'mail_mongodb_queue_oldest_seconds{zone="default"}': 9 * 86_400,
+    }
+
+
+def test_the_queue_in_the_database_is_counted_by_recipient_domain() -> None:
+    groups: list[dict[str, Any]] = [
+        {"_id": "example.org", "messages": 7},
+        {"_id": None, "messages": 3},
+    ]
+    assert values(zone_queue.domain_samples(groups)) == {
+        'mail_mongodb_queue_domain_messages{domain="example.org"}': 7
     }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from pipeline.core.observation import Heartbeat, Observation
 from pipeline.kit.settings_nodes import WatchedProcess
 from pipeline.kit.telemetry import ComponentMetrics, scrape
 from producers.sender_numbers import Numbers
-from producers.sources.nodes import mongodb, redis_info, system, wildduck, zonemta
+from producers.sources.nodes import mongodb, redis_info, system, wildduck, zone_queue, zonemta
 from producers.sources.nodes.board import Board, Place
 from producers.sources.nodes.exposition import shown_again
 from producers.sources.nodes.outbox import Held, Lost, Outbox, RefusedError, TooManyError
@@ -192,6 +193,11 @@ def everything(registry: CollectorRegistry) -> None:
             *mongodb.status_samples(MONGODB["server_status"]),
             *mongodb.replica_set_samples(replica_set()),
             *mongodb.command_samples("serverStatus", mongodb.OK),
+            *zone_queue.zone_samples(
+                [{"_id": {"zone": zone}, "messages": 2, "older_300": 1}],
+                datetime(2026, 1, 1, tzinfo=UTC),
+            ),
+            *zone_queue.domain_samples([{"_id": "example.org", "messages": 2}]),
         ],
         "redis": redis_info.info_samples(redis_dictionary(sample("redis_info.txt"))),
         "wildduck": [

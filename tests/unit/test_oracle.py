@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.kit.oracle import HOUR, MINUTE, SECOND, Posted, Recount, Series, span, unwrapped
+from tests.kit.oracle import HOUR, MINUTE, SECOND, Posted, Recount, Series, span
+from tests.kit.oracle_senders import unwrapped
 from tests.kit.scrape import Page, differences, folded
 from tests.kit.traffic import CLASSES, Varied, plain, with_repeats
 
@@ -116,6 +117,29 @@ def test_logins_are_in_no_family_of_mail() -> None:
 def test_a_login_counts_for_the_name_that_was_given() -> None:
     event = posted(event_type="auth_succeeded", user="ann@a.example", auth_scope="imap")
     assert shown(event) == {Series("mail_user_auth", ("ann@a.example", "succeeded", "imap")): 1}
+
+
+def test_names_of_logins_are_counted_by_address_and_addresses_by_name() -> None:
+    names: tuple[dict[str, Any], ...] = (
+        {"user": "ann@a.example"},
+        {"login": "0123abcd"},
+        {"login": "0123abcd"},
+        {},
+    )
+    tried = [
+        posted(event_id=str(n), event_type="auth_failed", client_ip=f"192.0.2.{n % 2}", **name)
+        for n, name in enumerate(names)
+    ]
+    assert {
+        series: number
+        for (window, series), number in Recount(tried, CLASSES).at(tried[0].received_ms).items()
+        if window == "1h" and series.metric.endswith(("_users", "_client_ips"))
+    } == {
+        Series("mail_client_ip_auth_users", ("192.0.2.0", "failed")): 2,
+        Series("mail_client_ip_auth_users", ("192.0.2.1", "failed")): 1,
+        Series("mail_user_auth_client_ips", ("ann@a.example", "failed")): 1,
+        Series("mail_user_auth_client_ips", ("_unknown", "failed")): 2,
+    }
 
 
 def test_the_source_tells_the_direction_unless_the_event_does() -> None:

@@ -6,7 +6,7 @@ that lacks the command, or the user may lack the right.  Those are shown as stat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -15,14 +15,13 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from pipeline.core.errors import ConfigError, TransientError
 from pipeline.kit.settings_nodes import MongodbTarget
+from producers.sources.nodes import zone_queue
 from producers.sources.nodes.samples import COUNTER, Family, Sample
 
 SOURCE: Final = "mongodb"
-QUEUE: Final = "zone-queue"
 _TIMEOUT_MS: Final = 5_000
 _MAX_MEMBERS: Final = 50
 """The most that a replica set may have."""
-_MAX_ZONES: Final = 100
 _PRIMARY: Final = 1
 
 OK: Final = "ok"
@@ -119,14 +118,6 @@ _LAG: Final = Family(
 )
 _PING: Final = Family("mail_mongodb_member_ping_seconds", "Round trip to a member.")
 _PRIMARIES: Final = Family("mail_mongodb_primaries", "Primaries that this server knows of.")
-_QUEUED: Final = Family(
-    "mail_mongodb_queue_messages",
-    "Messages in ZoneMTA's zone-queue by zone and state (active, deferred), one per recipient.",
-)
-_OLDEST: Final = Family(
-    "mail_mongodb_queue_oldest_seconds",
-    "Age of the oldest message in ZoneMTA's zone-queue by zone.",
-)
 
 
 def _at(document: Mapping[str, Any], path: str) -> Any:
@@ -183,38 +174,6 @@ def replica_set_samples(status: Mapping[str, Any]) -> list[Sample]:
         if isinstance(ping, int | float):
             found.append(_PING.sample(ping / 1000, member=name))
     return found
-
-
-def queue_pipeline(now: datetime) -> list[dict[str, Any]]:
-    """Return the aggregation that counts the queue as ZoneMTA itself does: due now, or later."""
-    return [
-        {
-            "$group": {
-                "_id": {"zone": "$sendingZone", "deferred": {"$gt": ["$queued", now]}},
-                "messages": {"$sum": 1},
-                "oldest": {"$min": "$created"},
-            }
-        },
-        {"$sort": {"_id": 1}},
-        {"$limit": 2 * _MAX_ZONES},
-    ]
-
-
-def queue_samples(groups: Iterable[Mapping[str, Any]], now: datetime) -> list[Sample]:
-    """Return the depth and age of the queue, of what :func:`queue_pipeline` gives."""
-    found: list[Sample] = []
-    oldest: dict[str, datetime] = {}
-    for group in groups:
-        zone = str(_at(group, "_id.zone"))
-        state = "deferred" if _at(group, "_id.deferred") else "active"
-        found.append(_QUEUED.sample(group["messages"], zone=zone, state=state))
-        created = group.get("oldest")
-        if isinstance(created, datetime):
-            oldest[zone] = min(created, oldest.get(zone, created))
-    return found + [
-        _OLDEST.sample(max(0.0, (now - created).total_seconds()), zone=zone)
-        for zone, created in oldest.items()
-    ]
 
 
 def command_samples(command: str, state: str) -> list[Sample]:
@@ -298,13 +257,16 @@ class Mongodb:
                 _Asked(
                     "aggregate",
                     lambda: self._queue(now),
-                    lambda groups: queue_samples(groups, now),
+                    lambda found: found,
                 )
             )
         return commands
 
-    async def _queue(self, now: datetime) -> list[dict[str, Any]]:
+    async def _queue(self, now: datetime) -> list[Sample]:
         assert self._database is not None, "asked only where it is configured"
-        collection = self._client[self._database][QUEUE]
-        async with await collection.aggregate(queue_pipeline(now)) as cursor:
-            return await cursor.to_list()
+        collection = self._client[self._database][zone_queue.COLLECTION]
+        found: list[Sample] = []
+        for pipeline, samples in zone_queue.questions(now):
+            async with await collection.aggregate(pipeline) as cursor:
+                found += samples(await cursor.to_list())
+        return found
