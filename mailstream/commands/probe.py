@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from pipeline.kit.settings import Settings
     from producers.sources.probe.config import ProbeConfig, Route
     from producers.sources.probe.outcome import Outcome
-
-_QUIET: Final = 40
-"""Errors only: the table tells the rest."""
 
 
 @click.group()
@@ -43,7 +41,7 @@ def once(names: tuple[str, ...], path: Path | None) -> int:
     from producers.sources.probe.config_read import read_config
     from producers.sources.probe.example import config_path
 
-    log_as("probe", _QUIET)
+    log_as("probe", logging.ERROR)  # the table tells the rest
     given = settings()
     file = path.absolute() if path else config_path(given.probe.config, os.environ)
     config = read_config(file, os.environ, given.probe.listen)
