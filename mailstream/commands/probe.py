@@ -64,7 +64,7 @@ async def _round(given: Settings, config: ProbeConfig, route: Route) -> Outcome:
     from mailstream.probe_view import open_view
     from pipeline.kit.clock import SystemClock
     from pipeline.kit.privacy_key import privacy_key
-    from producers.sources.probe.legs import MailLegs
+    from producers.sources.probe.legs import Legs
     from producers.sources.probe.outcome import scrubber
     from producers.sources.probe.round import Round
     from producers.sources.probe.service import means_for, origin_of
@@ -74,7 +74,7 @@ async def _round(given: Settings, config: ProbeConfig, route: Route) -> Outcome:
     means = means_for(config, clock)
     # A key of its own: a service that runs takes this mail for nobody's, and lets it be.
     origin = f"{origin_of(given, config)}/once/{os.getpid()}"
-    legs = MailLegs(probe_key(privacy_key(given), origin), means)
+    legs = Legs(probe_key(privacy_key(given), origin), means)
     try:
         with open_view(route, scrubber(config.secrets)) as view:
             one = Round(route, config.options, legs, clock, watch=view.show)

@@ -23,7 +23,7 @@ from producers.privacy import Privacy
 from producers.privacy_rules import privacy_rules
 from producers.sources.probe.config import ProbeConfig
 from producers.sources.probe.example import config_path, write_example
-from producers.sources.probe.legs import Legs, MailLegs
+from producers.sources.probe.legs import Legs
 from producers.sources.probe.means import Means
 from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.outcome import SOURCE, TOPIC, Outcome, RecordMaker, scrubber
@@ -134,7 +134,7 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
     means = means_for(files.current, clock)
     key = probe_key(privacy_key(settings), origin_of(settings, files.current))
     try:
-        await service.serve(parts_of(settings, bootstrap, clock, files, MailLegs(key, means)))
+        await service.serve(parts_of(settings, bootstrap, clock, files, Legs(key, means)))
     finally:
         means.executor.shutdown(wait=False, cancel_futures=True)
 
