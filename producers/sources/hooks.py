@@ -221,17 +221,7 @@ class Ingest:
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Take hook events until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable.
-        MailstreamError: The address is taken, or a part failed.
-    """
+    """Take hook events until told to stop."""
     names, partitions = settings.topics.names, settings.topics.partitions
     appender = Appender(
         client_options(settings.kafka, bootstrap),

@@ -117,17 +117,7 @@ def _details(outcome: Outcome) -> dict[str, Any]:
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Probe until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.  Empty: outcomes are shown and not written.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: A configuration is unusable.
-        MailstreamError: An address is taken, the spool cannot be used, or a part failed.
-    """
+    """Probe until told to stop; Kafka's address may be empty: then outcomes are not written."""
     path = config_path(settings.probe.config, os.environ)
     write_example(path, os.environ)
     files = Files(path, os.environ, clock, settings.probe.listen)
