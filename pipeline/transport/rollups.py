@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
-from pipeline.core.batch import Output, OutRecord, Record, RollupStep, TopicPartition, header
+from pipeline.core.batch import (
+    Output,
+    OutRecord,
+    Record,
+    RollupStep,
+    TopicPartition,
+    chunks,
+    header,
+)
 from pipeline.core.rollup import SKEW_MS, Cut, decode_cut, of_use
 from pipeline.core.topics import TopicNames
 from pipeline.kit.clients import stop_consumer
@@ -112,7 +120,8 @@ class Rollups:
             records: Sequence[Record] = fetched.get(partition, ())
             ours = [record for record in records if header(record.headers, "epoch") == epoch]
             met = met or any(header(record.headers, "token") == token for record in ours)
-            for values in _chunks([record for record in ours if of_use(record, now_ms)]):
+            for chunk in chunks([one for one in ours if of_use(one, now_ms)], CHUNK_BYTES):
+                values = [record.value or b"" for record in chunk]
                 async with turn:
                     with own_code():
                         self._plan.step.restore(self._tp.partition, values, now_ms)
@@ -145,17 +154,3 @@ class Rollups:
         with own_code():
             late = step.rolled_up(partition, until)
         return committed, late
-
-
-def _chunks(records: Sequence[Record]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    size = 0
-    for record in records:
-        value = record.value or b""
-        chunk.append(value)
-        size += len(value)
-        if size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
