@@ -27,9 +27,10 @@ from producers.sources.probe.legs import Legs
 from producers.sources.probe.means import Means
 from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.outcome import SOURCE, TOPIC, Outcome, RecordMaker, scrubber
-from producers.sources.probe.queue import Queue, Sweep
+from producers.sources.probe.queue import Queue
 from producers.sources.probe.reload import Files
 from producers.sources.probe.schedule import Schedule
+from producers.sources.probe.sweep import Sweep
 from producers.sources.probe.token import probe_key
 from producers.sources.probe.web import NAME, Web
 from producers.spooled import Spooled
@@ -149,13 +150,15 @@ def parts_of(
 
     files.feed(metrics, apply)
     web = Web(settings, files, registry, metrics, _health(files, way))
-    beside = [Queue(lambda: files.current, metrics, clock)]
-    sweep = Sweep(lambda: files.current, legs, metrics, clock)
+    beside: list[service.Part] = [
+        Queue(lambda: files.current, metrics, clock),
+        Sweep(lambda: files.current, legs, metrics, clock),
+    ]
     if way is None:
         log.info("no Kafka is configured: outcomes are shown, and not written")
-        return [web, files, *beside, sweep, rounds]
+        return [web, files, *beside, rounds]
     way.show_held(registry, NAME)
-    return [web, way.appender, way.outbox, files, *beside, sweep, rounds]
+    return [web, way.appender, way.outbox, files, *beside, rounds]
 
 
 def _way(settings: Settings, bootstrap: str, clock: Clock, component: ComponentMetrics) -> Spooled:
