@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mailstream.commands.common import printable
 from producers.sources.probe.attempt import Course, Phase
 from producers.sources.probe.config import Route
 from producers.sources.probe.outcome import Outcome
@@ -69,7 +70,7 @@ def verdict(outcome: Outcome, copies: int, scrub: Scrub) -> str:
     failure = outcome.failure
     if failure is not None and not outcome.delivered:
         text += f": {failure.phase.value}: {failure.error_class.value}: {failure.text}"
-    return _printable(scrub(text))
+    return printable(scrub(text))
 
 
 class Lines:
@@ -85,11 +86,11 @@ class Lines:
         for phase, ms in {**out.phases_ms, **back.phases_ms}.items():
             if (phase, ms) not in self._told:
                 self._told.add((phase, ms))
-                click.echo(f"{_printable(self._route.name)} {phase.value} {ms:.1f} ms")
+                click.echo(f"{printable(self._route.name)} {phase.value} {ms:.1f} ms")
 
     def end(self, outcome: Outcome, copies: int) -> None:
         """Print how it ended."""
-        name = _printable(self._route.name)
+        name = printable(self._route.name)
         for endpoint, days in outcome.certificate_days.items():
             click.echo(f"{name} certificate {endpoint} {days:.1f} days")
         click.echo(f"{name} {verdict(outcome, copies, self._scrub)}")
@@ -119,7 +120,7 @@ class Screen:
         self._live.update(table, refresh=True)
 
     def _table(self) -> Table:
-        table = Table("phase", "", "ms", title=Text(_printable(self._route.name)))
+        table = Table("phase", "", "ms", title=Text(printable(self._route.name)))
         table.columns[2].justify = "right"
         for course in (self._out, self._back):
             for phase in Phase:
@@ -131,7 +132,3 @@ class Screen:
                 elif course.running is phase:
                     table.add_row(phase.value, _MEANING[phase], "…", style="yellow")
         return table
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

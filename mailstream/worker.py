@@ -11,8 +11,8 @@ from pipeline.app import Pipeline, make_pipeline
 from pipeline.export.http import serve_http
 from pipeline.export.page import Exporter
 from pipeline.kit.clock import Clock, SystemClock
-from pipeline.kit.listen import Site
-from pipeline.kit.service import Part, announce, withdraw
+from pipeline.kit.listen import AnnouncedSite
+from pipeline.kit.service import Part
 from pipeline.kit.settings import Settings
 from pipeline.kit.values import Address
 from pipeline.transport.worker import run_worker
@@ -32,9 +32,8 @@ class HttpPart:
         self._settings = settings
         self._pipeline = pipeline
         self._clock = clock
-        self._worker = worker
         self._listen = listen
-        self._site: Site | None = None
+        self._site = AnnouncedSite(settings.data_dir, worker)
 
     async def start(self) -> None:
         """Bind and announce."""
@@ -48,9 +47,10 @@ class HttpPart:
             version("mailstream"),
             pipeline.watch,
         )
-        self._site = await serve_http(settings, exporter, pipeline.stats, self._clock, self._listen)
-        announce(settings.data_dir, self._worker, self._site.address)
-        log.info("metrics are served", extra={"address": str(self._site.address)})
+        address = await self._site.start(
+            serve_http(settings, exporter, pipeline.stats, self._clock, self._listen)
+        )
+        log.info("metrics are served", extra={"address": str(address)})
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -58,9 +58,7 @@ class HttpPart:
 
     async def stop(self) -> None:
         """Take back the announcement and close the listener."""
-        withdraw(self._settings.data_dir, self._worker)
-        if self._site is not None:
-            await self._site.stop()
+        await self._site.stop()
 
 
 def main(

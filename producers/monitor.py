@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from pipeline.kit import listen, service
+from pipeline.kit import listen
 from pipeline.kit.disk import DataDisk
 from pipeline.kit.settings import Settings
 from pipeline.kit.settings_base import Listener
-from pipeline.kit.telemetry import scrape
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +62,12 @@ class Monitor:
             listener.listen, listener.allow, metrics.username, metrics.password
         )
         self._guard.require_protection()
-        self._settings = settings
         self._producer = producer
         self._listener = listener
         self._registry = registry
         registry.register(DataDisk(settings.data_dir))
         self._health = health
-        self._site: listen.Site | None = None
+        self._site = listen.AnnouncedSite(settings.data_dir, producer)
 
     async def start(self) -> None:
         """Begin to listen, and tell other processes where."""
@@ -78,9 +76,8 @@ class Monitor:
         app.router.add_get("/metrics", self._tell_metrics)
         app.router.add_get("/health", self._tell_health)
         tls = listen.server_tls(self._listener.tls_cert, self._listener.tls_key)
-        self._site = await listen.start_site(app, self._listener.listen, tls)
-        service.announce(self._settings.data_dir, self._producer, self._site.address)
-        log.info("metrics are served", extra={"address": str(self._site.address)})
+        address = await self._site.start(listen.start_site(app, self._listener.listen, tls))
+        log.info("metrics are served", extra={"address": str(address)})
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -88,9 +85,7 @@ class Monitor:
 
     async def stop(self) -> None:
         """Take back the announcement and close the listener."""
-        service.withdraw(self._settings.data_dir, self._producer)
-        if self._site is not None:
-            await self._site.stop()
+        await self._site.stop()
 
     async def _link(self, _: web.Request) -> web.Response:
         page = _PAGE.format(producer=html.escape(self._producer))
@@ -101,7 +96,4 @@ class Monitor:
         return web.json_response(dict(state), status=200 if state["status"] == OK else 503)
 
     async def _tell_metrics(self, request: web.Request) -> web.Response:
-        text, content_type = scrape(self._registry, request.headers.get(hdrs.ACCEPT, ""))
-        return web.Response(
-            body=text, headers={hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT}
-        )
+        return listen.metrics_response(self._registry, request)

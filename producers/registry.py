@@ -20,8 +20,7 @@ class Producer:
     """Of the command, in the log, and as announced."""
     summary: str
     entry: str
-    """``module:function``, imported when it runs: ``async (settings, bootstrap, clock)``; the
-    bootstrap address is empty if it needs no Kafka."""
+    """``module:function``, imported when it runs; takes and raises what :meth:`serve` does."""
     is_configured: Callable[[Settings], bool]
     needs_kafka: Callable[[Settings], bool] = lambda _settings: True
     """Whether it writes to Kafka itself."""
@@ -29,9 +28,14 @@ class Producer:
     def serve(self, settings: Settings, bootstrap: str, clock: Clock) -> Awaitable[None]:
         """Run it until SIGTERM or SIGINT.
 
+        Args:
+            settings: The whole configuration.
+            bootstrap: Where Kafka is, which may be away; empty if it needs none.
+            clock: The machine's.
+
         Raises:
-            ConfigError: The configuration is unusable.
-            MailstreamError: A part of it failed.
+            ConfigError: The configuration is unusable, or it is off.
+            MailstreamError: An address is taken, its spool cannot be used, or a part failed.
         """
         module, _, function = self.entry.partition(":")
         running: Awaitable[None] = getattr(import_module(module), function)(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -65,8 +66,14 @@ class SinkMetrics:
         """Note that *part* waits, and for what."""
         self._waiting[part] = reason
 
-    def works(self, part: str) -> None:
-        """Note that *part* works."""
+    @contextmanager
+    def noting(self, part: str) -> Iterator[None]:
+        """Note that *part* works, or why it waits where the block fails and is to be tried again."""
+        try:
+            yield
+        except (TransientError, MovedError) as exc:
+            self.waits(part, str(exc))
+            raise
         self._waiting.pop(part, None)
 
     def health(self) -> Mapping[str, Any]:
@@ -95,28 +102,20 @@ class Opening:
             ConfigError: It cannot be used as it is.
         """
         await retry(self._open, clock=self._clock, backoff=_AGAIN)
-        self._metrics.works(self.name)
 
     async def _open(self) -> None:
-        try:
+        with self._metrics.noting(self.name):
             await self._sink.open()
-        except TransientError as exc:
-            self._metrics.waits(self.name, str(exc))
-            raise
 
     async def run(self) -> None:
         """Have the store kept up until cancelled."""
         while True:
             await retry(self._upkeep, clock=self._clock, backoff=_AGAIN)
-            self._metrics.works(UPKEEP)
             await self._clock.sleep(UPKEEP_S)
 
     async def _upkeep(self) -> None:
-        try:
+        with self._metrics.noting(UPKEEP):
             await self._sink.upkeep()
-        except TransientError as exc:
-            self._metrics.waits(UPKEEP, str(exc))
-            raise
 
     async def stop(self) -> None:
         """Disconnect."""
@@ -154,13 +153,8 @@ class Lane:
         self._reader = Reader(self._options, clock)
 
     async def _positions(self, partitions: Any) -> Mapping[int, int]:
-        try:
-            found = await self._sink.positions(self._topic, partitions)
-        except TransientError as exc:
-            self._metrics.waits(self.name, str(exc))
-            raise
-        self._metrics.works(self.name)
-        return found
+        with self._metrics.noting(self.name):
+            return await self._sink.positions(self._topic, partitions)
 
     async def start(self) -> None:
         """Return at once: Kafka may be away."""
@@ -174,35 +168,31 @@ class Lane:
             begun = self._clock.monotonic()
             records = await self._reader.read()
             try:
-                await self._store(records)
+                with self._metrics.noting(self.name):
+                    await self._store(records)
             except (TransientError, MovedError) as exc:
                 log.warning(
                     "storing failed, trying again",
                     extra={"topic": self._topic, "error": str(exc)},
                 )
-                self._metrics.waits(self.name, str(exc))
                 self._reader.again()
                 await self._clock.sleep(_AGAIN.wait_s(attempt, self._random))
                 attempt += 1
                 continue
             attempt = 0
-            self._metrics.works(self.name)
             if not self._reader.waiting():
                 await self._clock.sleep(max(0.0, begun + PACE_S - self._clock.monotonic()))
 
     async def _open(self) -> bool:
         """Connect; tell whether there is such a topic."""
-        try:
-            await self._reader.open()
-        except TransientError as exc:
-            self._metrics.waits(self.name, str(exc))
-            raise
-        except ConfigError:
-            if self.name in TOPIC:
-                raise
-            return False  # one that this release does not make: another may
-        self._metrics.works(self.name)
-        return True
+        with self._metrics.noting(self.name):
+            try:
+                await self._reader.open()
+            except ConfigError:
+                if self.name in TOPIC:
+                    raise
+                return False  # one that this release does not make: another may
+            return True
 
     async def _store(self, records: Records) -> None:
         items = [_item(record) for _tp, record in records.records]

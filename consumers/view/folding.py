@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from consumers.view.frames import Frames
+from pipeline.core.batch import chunks
 from pipeline.core.errors import InvariantError, TransientError
 from pipeline.core.pane import FUTURE_AFTER_MS, MINUTE_MS
 from pipeline.core.rollup import Cut, deltas_since
@@ -203,7 +204,7 @@ class Folding:
         if partition in self.stopped:
             return
         try:
-            for chunk in _chunks(records):
+            for chunk in chunks(records, CHUNK_BYTES):
                 self._board.fold(partition, chunk, self._clock.now_ms())
                 self._next[partition] = chunk[-1].offset + 1
                 self.frames += len(chunk)
@@ -232,14 +233,3 @@ class Folding:
             heard_ms = min(heard_ms, consumer.last_poll_timestamp(tp) or 0)
         if not behind:
             self._current_ms = max(self._current_ms, heard_ms)
-
-
-def _chunks(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    start = size = 0
-    for place, record in enumerate(records):
-        size += len(record.value or b"")
-        if size >= CHUNK_BYTES:
-            yield records[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(records):
-        yield records[start:]

@@ -17,9 +17,8 @@ from consumers.view.messages import Messages
 from consumers.view.openapi import described
 from consumers.view.parameters import Route, moment_of, routes
 from consumers.view.recent import Recent
-from pipeline.kit.listen import error_response, same_secret
+from pipeline.kit.listen import error_response, metrics_response, same_secret
 from pipeline.kit.settings_view import ViewSettings
-from pipeline.kit.telemetry import scrape
 
 Values = dict[str, list[str]]
 Answer = Callable[[web.Request, Values], Awaitable[web.StreamResponse]]
@@ -128,9 +127,7 @@ class ViewHttp:
         return _json({"status": status, "detail": waiting or None}, 503 if waiting else 200)
 
     async def _own_metrics(self, request: web.Request) -> web.Response:
-        text, content_type = scrape(self._registry, request.headers.get(hdrs.ACCEPT, ""))
-        headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT}
-        return web.Response(body=text, headers=headers)
+        return metrics_response(self._registry, request)
 
     async def _openapi(self, _request: web.Request) -> web.Response:
         return _json(described(self._routes, version("mailstream")))

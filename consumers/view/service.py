@@ -99,27 +99,23 @@ class _Site:
         metrics = settings.metrics
         self._guard = listen.Guard(view.listen, view.allow, metrics.username, metrics.password)
         self._guard.require_protection()
-        self._data_dir = settings.data_dir
         self._view = view
         self._http = http
         self._messages = messages
-        self._site: listen.Site | None = None
+        self._site = listen.AnnouncedSite(settings.data_dir, NAME)
 
     async def start(self) -> None:
         app = web.Application(middlewares=listen.middlewares(self._guard))
         self._http.add_to(app)
         tls = listen.server_tls(self._view.tls_cert, self._view.tls_key)
-        self._site = await listen.start_site(app, self._view.listen, tls)
-        service.announce(self._data_dir, NAME, self._site.address)
-        log.info("the view is served", extra={"address": str(self._site.address)})
+        address = await self._site.start(listen.start_site(app, self._view.listen, tls))
+        log.info("the view is served", extra={"address": str(address)})
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
     async def stop(self) -> None:
-        service.withdraw(self._data_dir, NAME)
-        if self._site is not None:
-            await self._site.stop()
+        await self._site.stop()
         await self._messages.close()
 
 

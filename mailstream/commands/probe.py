@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from pipeline.kit.settings import Settings
     from producers.sources.probe.config import ProbeConfig, Route
     from producers.sources.probe.outcome import Outcome
-
-_QUIET: Final = 40
-"""Errors only: the table tells the rest."""
 
 
 @click.group()
@@ -43,7 +41,7 @@ def once(names: tuple[str, ...], path: Path | None) -> int:
     from producers.sources.probe.config_read import read_config
     from producers.sources.probe.example import config_path
 
-    log_as("probe", _QUIET)
+    log_as("probe", logging.ERROR)  # the table tells the rest
     given = settings()
     file = path.absolute() if path else config_path(given.probe.config, os.environ)
     config = read_config(file, os.environ, given.probe.listen)
@@ -66,7 +64,7 @@ async def _round(given: Settings, config: ProbeConfig, route: Route) -> Outcome:
     from mailstream.probe_view import open_view
     from pipeline.kit.clock import SystemClock
     from pipeline.kit.privacy_key import privacy_key
-    from producers.sources.probe.legs import MailLegs
+    from producers.sources.probe.legs import Legs
     from producers.sources.probe.outcome import scrubber
     from producers.sources.probe.round import Round
     from producers.sources.probe.service import means_for, origin_of
@@ -76,7 +74,7 @@ async def _round(given: Settings, config: ProbeConfig, route: Route) -> Outcome:
     means = means_for(config, clock)
     # A key of its own: a service that runs takes this mail for nobody's, and lets it be.
     origin = f"{origin_of(given, config)}/once/{os.getpid()}"
-    legs = MailLegs(probe_key(privacy_key(given), origin), means)
+    legs = Legs(probe_key(privacy_key(given), origin), means)
     try:
         with open_view(route, scrubber(config.secrets)) as view:
             one = Round(route, config.options, legs, clock, watch=view.show)

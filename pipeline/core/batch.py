@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from pipeline.core.rollup import Cut
 
@@ -42,6 +42,9 @@ class Record(Protocol):
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Record headers in order."""
+
+
+_R = TypeVar("_R", bound=Record)
 
 
 class OutRecord(NamedTuple):
@@ -219,6 +222,18 @@ class AlertStep(Protocol):
 def header(headers: Sequence[tuple[str, bytes]], name: str) -> bytes | None:
     """Return the first header called *name*, or None."""
     return next((value for key, value in headers if key == name), None)
+
+
+def chunks(records: Sequence[_R], most_bytes: int) -> Iterator[Sequence[_R]]:
+    """Cut *records* into runs that end with the record that brings them to *most_bytes*."""
+    start = size = 0
+    for place, record in enumerate(records):
+        size += len(record.value or b"")
+        if size >= most_bytes:
+            yield records[start : place + 1]
+            start, size = place + 1, 0
+    if start < len(records):
+        yield records[start:]
 
 
 Counts = Mapping[tuple[str, ...], int]

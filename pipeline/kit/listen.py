@@ -23,10 +23,12 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import BasicAuth, hdrs, web
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from pipeline.core.errors import ConfigError, MailstreamError
-from pipeline.kit.service import outcome
+from pipeline.kit.service import announce, outcome, withdraw
+from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address, Network, is_open
 
 log = logging.getLogger(__name__)
@@ -84,6 +86,47 @@ class Site:
     async def stop(self) -> None:
         """Take no more connections, end those that are open, and clean the application up."""
         await self.runner.cleanup()
+
+
+class AnnouncedSite:
+    """A listener that other processes of this machine find by a name."""
+
+    def __init__(self, data_dir: Path, name: str) -> None:
+        """Announce it as *name*."""
+        self._data_dir = data_dir
+        self._name = name
+        self._site: Site | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """Return where it listens; None until it was started."""
+        return None if self._site is None else self._site.address
+
+    async def start(self, starting: Awaitable[Site]) -> Address:
+        """Await the listener, tell other processes where it is, and return that."""
+        self._site = await starting
+        announce(self._data_dir, self._name, self._site.address)
+        return self._site.address
+
+    async def close(self) -> None:
+        """Take back the announcement and take no more connections; those that are open go on."""
+        withdraw(self._data_dir, self._name)
+        if self._site is not None:
+            for site in tuple(self._site.runner.sites):
+                await site.stop()
+
+    async def stop(self) -> None:
+        """Take back the announcement and stop the listener."""
+        withdraw(self._data_dir, self._name)
+        if self._site is not None:
+            await self._site.stop()
+
+
+def metrics_response(registry: CollectorRegistry, request: web.Request) -> web.Response:
+    """Return the answer to a scrape of *registry*, in the format that the request asks for."""
+    body, content_type = scrape(registry, request.headers.get(hdrs.ACCEPT, ""))
+    headers = {hdrs.CONTENT_TYPE: content_type, hdrs.VARY: hdrs.ACCEPT}
+    return web.Response(body=body, headers=headers)
 
 
 def error_response(

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from pipeline.core.pane import DAY_MS, HOUR_MS
+from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 from pipeline.kit.settings_base import SECOND_MS, HeaderSecret, Listener, Name, Section, between
 from pipeline.kit.values import (
     Address,
@@ -118,6 +118,11 @@ class GelfSettings(Listener):
     )
     max_connections: int = Field(
         default=1000, ge=1, le=100_000, description="Most TCP connections at a time."
+    )
+    idle_timeout: Annotated[Duration, AfterValidator(between(SECOND_MS, DAY_MS))] = Field(
+        default=5 * MINUTE_MS,
+        description="A TCP connection is closed that says nothing for so long before its first "
+        "message or within one; between messages it may be silent.",
     )
     buffer_bytes: int = Field(
         default=32 << 20,

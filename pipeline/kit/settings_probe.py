@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from pipeline.kit.settings_base import Listener, Name
-from pipeline.kit.values import Address, AddressValue, Items, Kind, PathValue, unusable
-
-_ADDRESS: Final = "a mail address"
-_MAX_ADDRESS: Final = 320
-
-
-def _address(text: str) -> str:
-    local, _, domain = text.rpartition("@")
-    if not local or not domain or len(text) > _MAX_ADDRESS:
-        raise unusable(_ADDRESS)
-    if not text.isprintable() or any(char in " <>," for char in text):
-        raise unusable(_ADDRESS)
-    return text
-
-
-MailAddress = Annotated[str, AfterValidator(_address), Kind("mail address", _ADDRESS)]
+from pipeline.kit.values import Address, AddressValue, Items, MailAddress, PathValue
 
 
 class ProbeSettings(Listener):

@@ -14,7 +14,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 Network = IPv4Network | IPv6Network
@@ -27,6 +27,7 @@ _DURATION: Final = re.compile(r"([0-9]{1,12})(ms|s|m|h|d)", re.ASCII)
 _HOST: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?", re.ASCII)
 _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 _MAX_PORT: Final = 65535
+_MAX_MAIL_ADDRESS: Final = 320
 _T = TypeVar("_T")
 
 
@@ -110,6 +111,7 @@ _NETWORK_KIND: Final = Kind(
     "network", "a network such as 10.0.0.0/8 or 2001:db8::/32 (no bits set after the prefix)"
 )
 _PATH_KIND: Final = Kind("path", "the path of a file or folder")
+_MAIL_KIND: Final = Kind("mail address", "a mail address")
 
 
 def _duration(value: object, info: ValidationInfo) -> int:
@@ -154,6 +156,23 @@ def _path(value: object) -> Path:
     return Path(value)
 
 
+def is_mail_address(text: str) -> bool:
+    """Tell whether *text* is one bare mail address, without a name beside it."""
+    local, sign, domain = text.rpartition("@")
+    return (
+        bool(local and sign and domain)
+        and len(text) <= _MAX_MAIL_ADDRESS
+        and text.isprintable()
+        and not set(text) & set(" <>,")
+    )
+
+
+def _mail_address(text: str) -> str:
+    if not is_mail_address(text):
+        raise unusable(_MAIL_KIND.expected)
+    return text
+
+
 def _items(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
@@ -166,6 +185,7 @@ Duration = Annotated[
 AddressValue = Annotated[Address, BeforeValidator(_address), PlainSerializer(str), _ADDRESS_KIND]
 NetworkValue = Annotated[Network, BeforeValidator(_network), PlainSerializer(str), _NETWORK_KIND]
 PathValue = Annotated[Path, BeforeValidator(_path), PlainSerializer(str), _PATH_KIND]
+MailAddress = Annotated[str, AfterValidator(_mail_address), _MAIL_KIND]
 Items = Annotated[tuple[_T, ...], BeforeValidator(_items)]
 """A YAML list, kept as a tuple."""
 

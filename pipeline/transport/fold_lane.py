@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
 from typing import Final
 
 from aiokafka.errors import KafkaConnectionError
 
-from pipeline.core.batch import FoldStep, Record, TopicPartition
+from pipeline.core.batch import FoldStep, TopicPartition, chunks
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.rollup import LATE_EVERY_MS, SKEW_MS, Cut, deltas_since
 from pipeline.kit.transactions import CLIENT_FAILURES, Committed
@@ -176,7 +175,7 @@ class FoldLane(Lane):
 
     async def _settle(self, batch: RecordBatch) -> None:
         now_ms = self.shared.clock.now_ms()
-        for chunk in _chunks(batch.records):
+        for chunk in chunks(batch.records, CHUNK_BYTES):
             async with self.shared.turn:
                 # An error in the middle leaves the sums undefined.
                 self._whole = False
@@ -285,14 +284,3 @@ class FoldLane(Lane):
         if self._held:
             self._held = False
             self._step.close(self.tp.partition)
-
-
-def _chunks(records: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    start = size = 0
-    for place, record in enumerate(records):
-        size += len(record.value or b"")
-        if size >= CHUNK_BYTES:
-            yield records[start : place + 1]
-            start, size = place + 1, 0
-    if start < len(records):
-        yield records[start:]

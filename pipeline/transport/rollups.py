@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -24,6 +24,7 @@ from pipeline.core.batch import (
     Record,
     RollupStep,
     TopicPartition,
+    chunks,
     header,
 )
 from pipeline.core.rollup import (
@@ -138,6 +139,8 @@ class Rollups:
         with own_code():
             watch.step.open(self._tp.partition)
         partition = KafkaPartition(watch.topic, self._tp.partition)
+        if partition.partition not in await partitions_of(consumer, watch.topic):
+            return
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         values = []
@@ -179,7 +182,8 @@ class Rollups:
                 torn = False
             ours = [record for record in records if header(record.headers, "epoch") == epoch]
             met = met or any(header(record.headers, "token") == token for record in ours)
-            for values in _chunks([record for record in ours if of_use(record, now_ms)]):
+            for chunk in chunks([one for one in ours if of_use(one, now_ms)], CHUNK_BYTES):
+                values = [record.value or b"" for record in chunk]
                 async with turn:
                     with own_code():
                         self._plan.step.restore(self._tp.partition, values, now_ms)
@@ -259,17 +263,3 @@ class Rollups:
         with own_code():
             watch.step.written(partition, frames=False)
         return committed
-
-
-def _chunks(records: Sequence[Record]) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    size = 0
-    for record in records:
-        value = record.value or b""
-        chunk.append(value)
-        size += len(value)
-        if size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

@@ -23,7 +23,6 @@ from pipeline.kit.clock import Clock
 from pipeline.kit.disk import DataDisk
 from pipeline.kit.kafka import client_options
 from pipeline.kit.settings import SOURCES, Settings
-from pipeline.kit.telemetry import scrape
 from pipeline.kit.values import Address
 from producers import node_records
 from producers.appender import ACK_DEADLINE_S, Appender
@@ -97,24 +96,25 @@ class Ingest:
         self._metrics.buffer_limit_bytes.set(appender.buffer_limit)
         self._metrics.buffer_bytes.set_function(lambda: appender.buffer_bytes)
         self._metrics.reading_bytes.set_function(lambda: self._intake.reading)
-        self._site: listen.Site | None = None
+        self._site = listen.AnnouncedSite(settings.data_dir, NAME)
         self._open = 0
         self._stopping: asyncio.Future[None] | None = None
 
     @property
     def address(self) -> Address:
         """Return where it listens: the configured address until it was started."""
-        return self._site.address if self._site is not None else self._settings.ingest.listen
+        return self._site.address or self._settings.ingest.listen
 
     async def start(self) -> None:
         """Begin to listen, and tell other processes where."""
         ingest = self._settings.ingest
         tls = listen.server_tls(ingest.tls_cert, ingest.tls_key)
-        self._site = await listen.start_site(
-            self._application(), ingest.listen, tls, inflate=False, drain_s=_CLOSE_S
+        address = await self._site.start(
+            listen.start_site(
+                self._application(), ingest.listen, tls, inflate=False, drain_s=_CLOSE_S
+            )
         )
-        service.announce(self._settings.data_dir, NAME, self.address)
-        log.info("taking events", extra={"address": str(self.address)})
+        log.info("taking events", extra={"address": str(address)})
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -122,11 +122,7 @@ class Ingest:
 
     async def stop(self) -> None:
         """Take no more posts, and answer those that were begun."""
-        service.withdraw(self._settings.data_dir, NAME)
-        if self._site is None:
-            return
-        for site in tuple(self._site.runner.sites):
-            await site.stop()
+        await self._site.close()
         # A shutdown of aiohttp no longer reads bodies: what was begun must end before it.
         self._stopping = asyncio.get_running_loop().create_future()
         if self._open:
@@ -223,22 +219,11 @@ class Ingest:
         return web.json_response(state, status=200 if trouble is None else 503)
 
     async def _tell_metrics(self, request: web.Request) -> web.Response:
-        text, content_type = scrape(self._registry, request.headers.get("Accept", ""))
-        return web.Response(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
+        return listen.metrics_response(self._registry, request)
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Take hook events until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable.
-        MailstreamError: The address is taken, or a part failed.
-    """
+    """Take hook events until told to stop."""
     names, partitions = settings.topics.names, settings.topics.partitions
     appender = Appender(
         client_options(settings.kafka, bootstrap),

@@ -35,6 +35,7 @@ pytestmark = pytest.mark.integration
 
 RECEIVED = "mailstream_component_received_events_total"
 SENT = "mailstream_component_sent_events_total"
+ERRORS = "mailstream_component_errors_total"
 DISCARDED = "mailstream_component_discarded_events_total"
 HOST = "127.0.0.1"
 ACCOUNT = "6b00e0e81af430f16da7f801"
@@ -223,6 +224,25 @@ def test_connections_are_bounded(broker: str, tmp_path: Path) -> None:
             assert second.recv(1) == b""
         first.sendall(text)
         wait_for(st, 2)
+
+
+def test_a_silent_connection_is_closed_unless_it_is_between_two_messages(
+    broker: str, tmp_path: Path
+) -> None:
+    with stand(broker, tmp_path, gelf=any_gelf(idle_timeout="1s")) as st, connect(st) as quiet:
+        text = json.dumps(sample("mta_accepted")).encode()
+        quiet.sendall(text + b"\0\n")
+        wait_for(st, 1)
+        with connect(st) as mute, connect(st) as unended, connect(st) as broken:
+            unended.sendall(text)
+            broken.sendall(text[:-9])
+            assert [one.recv(1) for one in (mute, unended, broken)] == [b"", b"", b""]
+        assert st.gelf().value(ERRORS, reason="idle") == 3
+        wait_for(st, 3)
+        quiet.sendall(text + b"\0")
+        wait_for(st, 4)
+        assert len(raw(st)) == 3
+        assert st.gelf().value(DISCARDED, reason="malformed") == 1
 
 
 def test_connections_may_be_encrypted_and_clients_may_need_a_certificate(

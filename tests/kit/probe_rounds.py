@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from producers.sources.probe.accounts import Account
 from producers.sources.probe.attempt import Course, ErrorClass, Failure, Found, Phase, Sent
 from producers.sources.probe.config import ProbeConfig
 from producers.sources.probe.config_read import read_config
+from producers.sources.probe.legs import Legs
+from producers.sources.probe.means import Means
 from producers.sources.probe.names import MailServers
 
 SECRET = "app-pass-5ecret"
@@ -48,10 +51,11 @@ def written(path: Path, content: Mapping[str, Any], environ: Mapping[str, str] =
     return read_config(path, environ)
 
 
-class ScriptedLegs:
+class ScriptedLegs(Legs):
     """Mails arrive after a second, unless a test says otherwise."""
 
     def __init__(self, clock: Clock) -> None:
+        super().__init__(b"", Means(ThreadPoolExecutor(1), clock=clock))
         self.clock = clock
         self.sends: dict[str, list[float]] = {}
         """When each route began to send."""

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pipeline.core.errors import TransientError
 from pipeline.core.timestamp import epoch_ms
 from pipeline.kit.settings_nodes import WatchedProcess, WildduckTarget
+from producers.http_api import StatusError
 from producers.sources.nodes import mongodb, redis_info, system, wildduck, zone_queue, zonemta
 from producers.sources.nodes.exposition import MAX_SAMPLES, shown_again
 from producers.sources.nodes.folders import count_files
-from producers.sources.nodes.http_api import StatusError
 from producers.sources.nodes.processes import Process, Watch, fits
 from producers.sources.nodes.samples import Sample, values
 from tests.kit.http_server import serving

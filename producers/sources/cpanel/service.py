@@ -59,17 +59,7 @@ class Pollers:
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Poll the configured servers until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable.
-        MailstreamError: The address is taken, or a part failed.
-    """
+    """Poll the configured servers until told to stop."""
     if not settings.cpanel.servers:
         raise ConfigError(["cpanel.servers: expected at least one server"])
     heed_closed_connections()

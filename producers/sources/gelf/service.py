@@ -31,17 +31,7 @@ NAME: Final = "gelf"
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Take GELF over UDP and TCP until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable.
-        MailstreamError: An address is taken, the spool cannot be used, or a part failed.
-    """
+    """Take GELF over UDP and TCP until told to stop."""
     gelf = settings.gelf
     if not gelf.is_on:
         raise ConfigError(["gelf.udp, gelf.tcp: expected an address for at least one of them"])

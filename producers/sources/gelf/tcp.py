@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 import ssl
 from collections import Counter as Multiset
 from enum import StrEnum
@@ -42,10 +43,19 @@ class Closed(StrEnum):
     TOO_MANY = "too_many_connections"
     TOO_LARGE = "too_large"
     """A frame is longer than ``gelf.max_message_bytes``."""
+    IDLE = "idle"
+    """It said nothing for ``gelf.idle_timeout``, before its first message or within one."""
     OVERFLOW = "overflow"
     """All connections together hold too much of unfinished frames."""
 
 
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
+"""So the kernel ends connections of peers that are gone, which might wait silently for ever."""
 _SPOILT: Final[dict[Closed, StrEnum]] = {
     Closed.NOT_GELF: Reason.MALFORMED,
     Closed.TOO_LARGE: Reason.TOO_LARGE,
@@ -98,6 +108,8 @@ class TcpInput:
         """Begin to listen."""
         tls = self._tls()
         bound = await listen.bind(self._listen)
+        for option in _KEEPALIVE:
+            bound.setsockopt(*option)  # connections have them from the listener
         self._port = bound.getsockname()[1]
         self._server = await asyncio.start_server(
             self._connected, sock=bound, ssl=tls, limit=READ_BYTES
@@ -159,7 +171,9 @@ class TcpInput:
         rest = bytearray()
         begun = False
         try:
-            while data := await reader.read(READ_BYTES):
+            while data := await self._read(
+                reader, writer, between=begun and (not rest or rest.isspace())
+            ):
                 if not begun and (start := data.lstrip(_BETWEEN)):
                     begun = True
                     if not start.startswith(b"{"):
@@ -173,17 +187,37 @@ class TcpInput:
                     rest.clear()
                 rest += last
                 await self._take(frames, address)
-                if len(rest) > self._settings.max_message_bytes:
-                    self._close(writer, Closed.TOO_LARGE)
+                reason = self._too_much(rest)
+                if reason is not None:
+                    self._close(writer, reason)
                     return
-                if self._held > self._settings.pending_bytes:
-                    self._close(writer, Closed.OVERFLOW)
-                    return
-            await self._take(
-                [bytes(rest)], address
-            )  # some senders close instead of ending the frame
+            # Some senders close, or wait, instead of ending the frame.
+            await self._take([bytes(rest)], address)
         finally:
             self._held -= len(rest)
+
+    async def _read(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, between: bool
+    ) -> bytes:
+        """Return what comes next; nothing if the connection ends, or was too long silent and is closed.
+
+        Between messages it may be silent: what a sender writes into a closed connection is lost.
+        """
+        wait_s = None if between else self._settings.idle_timeout / 1000
+        limit = asyncio.timeout(wait_s)
+        try:
+            async with limit:
+                return await reader.read(READ_BYTES)
+        except TimeoutError:  # the peer's, too, where it is gone
+            if not limit.expired():
+                raise
+            self._close(writer, Closed.IDLE)
+            return b""
+
+    def _too_much(self, rest: bytearray) -> Closed | None:
+        if len(rest) > self._settings.max_message_bytes:
+            return Closed.TOO_LARGE
+        return Closed.OVERFLOW if self._held > self._settings.pending_bytes else None
 
     async def _take(self, frames: list[bytes], address: str) -> None:
         haul, received_ms = Haul(), self._clock.now_ms()

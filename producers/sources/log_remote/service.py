@@ -86,17 +86,7 @@ class LogInput:
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Take entries of ZoneMTA's log until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable.
-        MailstreamError: An address is taken, the spool cannot be used, or a part failed.
-    """
+    """Take entries of ZoneMTA's log until told to stop."""
     feed = settings.log_remote
     if feed is None:
         raise ConfigError(["zonemta.log_remote: expected this section; {} takes its defaults"])

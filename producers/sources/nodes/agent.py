@@ -55,17 +55,7 @@ def targets(settings: Settings, agent: NodesSettings, node: str) -> list[Target]
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Look at what is configured until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; not used with ``nodes.post_to``.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: The configuration is unusable, or the agent is off.
-        MailstreamError: The address is taken, or a part failed.
-    """
+    """Look at what is configured until told to stop; no Kafka is needed with ``nodes.post_to``."""
     agent = settings.node_agent
     if agent is None:
         raise ConfigError(["nodes: expected this section, or zonemta, as the agent is to run"])

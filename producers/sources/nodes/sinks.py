@@ -16,11 +16,11 @@ from pipeline.kit.settings import SENDERS, TopicSettings
 from pipeline.kit.settings_nodes import PostTo
 from producers.api_keys import KEY_HEADER, SOURCE_HEADER
 from producers.appender import Appender
+from producers.http_api import client_tls
 from producers.node_records import NodeRecords
 from producers.node_routes import METRICS, NODES
 from producers.posting import Sender
 from producers.sender_numbers import BOOT_HEADER, NUMBERS_HEADER, Numbers
-from producers.sources.nodes.http_api import client_tls
 from producers.sources.nodes.outbox import Held, RefusedError, TooManyError
 
 SOURCE: Final = SENDERS[-1]

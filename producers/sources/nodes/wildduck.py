@@ -8,8 +8,8 @@ import httpx
 import msgspec
 
 from pipeline.kit.settings_nodes import WildduckTarget
+from producers.http_api import HttpApi, StatusError, decoded
 from producers.sources.nodes.exposition import shown_again
-from producers.sources.nodes.http_api import HttpApi, StatusError, decoded
 from producers.sources.nodes.samples import Family, Sample
 
 SOURCE: Final = "wildduck"

@@ -14,8 +14,8 @@ import msgspec
 from pipeline.core.errors import RecordError
 from pipeline.core.timestamp import epoch_ms
 from pipeline.kit.settings_nodes import ZonemtaNode
+from producers.http_api import HttpApi, decoded
 from producers.sources.nodes.exposition import shown_again
-from producers.sources.nodes.http_api import HttpApi, decoded
 from producers.sources.nodes.samples import Family, Sample
 
 SOURCE: Final = "zonemta"

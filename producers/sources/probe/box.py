@@ -10,13 +10,16 @@ import imaplib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 from producers.sources.probe.folders import Places, places
 from producers.sources.probe.imap_client import Client
 from producers.sources.probe.mail_header import FIELDS, MOST_BYTES, read_header
 from producers.sources.probe.message import TOKEN_HEADER
 from producers.sources.probe.token import Token
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _GMAIL: Final = "X-GM-EXT-1"
 _NEWEST: Final = 50
@@ -51,13 +54,7 @@ class Box:
         self._idles = bool(client.has_capability("IDLE"))
         self._missing: set[str] = set()
         client.fresh()
-        try:
-            listed = client.list_folders()
-        except imaplib.IMAP4.abort:
-            raise
-        except imaplib.IMAP4.error:
-            listed = []
-        self.places: Places = places(listed, main, extra)
+        self.places: Places = places(_unless_refused(client.list_folders) or [], main, extra)
 
     @property
     def idles(self) -> bool:
@@ -145,13 +142,8 @@ class Box:
         """Return what the server says about a mailbox that has no room left, else None."""
         if not self._client.has_capability("QUOTA"):
             return None
-        try:
-            quotas = self._client.quotas(self.places.main)
-        except imaplib.IMAP4.abort:
-            raise
-        except imaplib.IMAP4.error:
-            return None
-        for name, usage, limit in quotas:
+        quotas = _unless_refused(self._client.quotas, self.places.main)
+        for name, usage, limit in quotas or ():
             if usage + (_ROOM_KIB if name == "STORAGE" else 1) > limit:
                 return f"{name} {usage} of {limit}"
         return None
@@ -161,13 +153,9 @@ class Box:
         if folder in self._missing:
             return False
         self._client.fresh()
-        try:
+        if folder == self.places.main:
             self._client.select_folder(folder, readonly=True)
-        except imaplib.IMAP4.abort:
-            raise
-        except imaplib.IMAP4.error:
-            if folder == self.places.main:
-                raise
+        elif _unless_refused(self._client.select_folder, folder, readonly=True) is None:
             self._missing.add(folder)  # a configured folder that is not there, or not ours to see
             return False
         return True
@@ -194,19 +182,13 @@ class Box:
 
     def _search(self, ladder: list[list[Any]]) -> list[int]:
         """Return the UIDs of the first search that finds any; one that is refused finds none."""
-        refused: imaplib.IMAP4.error | None = None
+        refused = False
         for criteria in ladder:
-            try:
-                if uids := self._client.raw_search(criteria):
-                    return uids
-            except imaplib.IMAP4.abort:
-                raise
-            except imaplib.IMAP4.error as exc:
-                refused = exc
-                continue
-        if refused is not None:
-            return self._client.raw_search("ALL")[-_NEWEST:]
-        return []
+            uids = _unless_refused(self._client.raw_search, criteria)
+            if uids:
+                return uids
+            refused = refused or uids is None
+        return self._client.raw_search("ALL")[-_NEWEST:] if refused else []
 
     def _read(self, folder: str, uids: list[int]) -> list[Mail]:
         """Return the mails of ours among *uids*."""
@@ -248,6 +230,16 @@ class Box:
             uids += [copy.uid for copy in self._read(trash, found) if copy.same == mail.same]
         if uids:
             self._expunge(uids)
+
+
+def _unless_refused(command: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+    """Return what a command returns, None if the server refuses it; a lost connection raises."""
+    try:
+        return command(*args, **kwargs)
+    except imaplib.IMAP4.abort:
+        raise
+    except imaplib.IMAP4.error:
+        return None
 
 
 def _by_folder(mails: list[Mail]) -> Iterator[tuple[str, list[Mail]]]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from pipeline.core.errors import ConfigError
 from pipeline.core.event import RESERVED_VALUES
 from pipeline.kit.settings_yaml import MAX_BYTES, read_yaml, shown
-from pipeline.kit.values import Address
+from pipeline.kit.values import Address, is_mail_address
 from producers.sources.probe.accounts import Account, ImapAccount, SmtpAccount
 from producers.sources.probe.config import DEFAULT_LISTEN, Access, Options, ProbeConfig, Route
 from producers.sources.probe.config_keys import (
@@ -193,9 +193,9 @@ class _Reading:
         imap = self._imap(f"{place}.imap", section.get("imap"))
         users = [one.username or "" for one in (smtp, imap) if one is not None]
         address = str(section.get("address") or "")
-        if address and not _is_address(address):
+        if address and not is_mail_address(address):
             self.mistakes.append(f"{place}.address: expected a mail address")
-        named = [user for user in users if _is_address(user)]
+        named = [user for user in users if is_mail_address(user)]
         if not address and not named and not self._unset_in(place):
             self.mistakes.append(f"{place}.address: expected one, as no username is an address")
         sends = address or (named[0] if named else "")
@@ -288,8 +288,3 @@ class _Reading:
                 found.get("receive_timeout_seconds", options.receive_timeout_seconds),
             )
         return tuple(routes.values())
-
-
-def _is_address(text: str) -> bool:
-    local, sign, domain = text.rpartition("@")
-    return bool(local and sign and domain) and text.isprintable() and not set(text) & set(" <>,")

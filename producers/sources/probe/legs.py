@@ -1,9 +1,8 @@
-"""The two legs of a round as the service uses them, bound to the key of one probe."""
+"""The two legs of a round, over SMTP and IMAP, bound to the key of one probe."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
 
 from producers.sources.probe.accounts import Account
 from producers.sources.probe.attempt import Course, Found, Sent
@@ -15,57 +14,8 @@ from producers.sources.probe.send import send
 from producers.sources.probe.token import new_token
 
 
-class Legs(Protocol):
+class Legs:
     """Sending, receiving, and what else a round asks for; only ``others`` and ``sweep`` raise."""
-
-    def token(self, route: str, now_ms: int) -> str:
-        """Return a new token."""
-
-    async def send(
-        self,
-        sender: Account,
-        recipient: Account,
-        route: str,
-        token: str,
-        prefix: str,
-        course: Course,
-    ) -> Sent:
-        """Send one mail."""
-
-    async def receive(
-        self,
-        recipient: Account,
-        token: str,
-        course: Course,
-        *,
-        poll_s: float,
-        timeout_s: float,
-        delete: bool,
-        sent_monotonic: float | None,
-    ) -> Found | None:
-        """Wait for one mail."""
-
-    async def others(
-        self,
-        recipient: Account,
-        *,
-        prefix: str,
-        route: str,
-        skip: Collection[str],
-        before_ms: int,
-        delete: bool,
-    ) -> list[Found]:
-        """Return (and delete) other mails of the route; raises ``LegFailed``."""
-
-    async def sweep(self, recipient: Account, *, prefix: str, before_ms: int) -> list[Found]:
-        """Delete mails of this probe that are old, of any route; raises ``LegFailed``."""
-
-    async def mail_servers(self, domain: str) -> MailServers:
-        """Return the mail exchangers of a domain."""
-
-
-class MailLegs:
-    """The legs that go over SMTP and IMAP."""
 
     def __init__(self, key: bytes, means: Means) -> None:
         """Make and know tokens by *key*."""
@@ -130,7 +80,7 @@ class MailLegs:
         before_ms: int,
         delete: bool,
     ) -> list[Found]:
-        """Return (and delete) other mails of the route."""
+        """Return (and delete) other mails of the route; raises ``LegFailed``."""
         return await look_for_others(
             recipient,
             self._key,
@@ -143,7 +93,7 @@ class MailLegs:
         )
 
     async def sweep(self, recipient: Account, *, prefix: str, before_ms: int) -> list[Found]:
-        """Delete mails of this probe that are old, of any route."""
+        """Delete mails of this probe that are old, of any route; raises ``LegFailed``."""
         return await sweep(recipient, self._key, self._means, prefix=prefix, before_ms=before_ms)
 
     async def mail_servers(self, domain: str) -> MailServers:

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from producers.sources.probe.accounts import Account, ImapAccount
-from producers.sources.probe.attempt import Course, ErrorClass, Failure, Phase
+from producers.sources.probe.attempt import Course, Phase
 from producers.sources.probe.box import Box
 from producers.sources.probe.imap_client import Client
 from producers.sources.probe.imap_failures import FAULTS, broken
 from producers.sources.probe.means import LegFailed, Means, addresses, connected, timed
-from producers.sources.probe.tls import client_context, days_left
+from producers.sources.probe.tls import context_of, days_left, refused_is_read
 
 T = TypeVar("T")
 _BYE_S: Final = 1.0
@@ -76,12 +76,8 @@ class Mailbox:
         imap = self._imap
         found = await addresses(imap.host, Phase.IMAP_DNS, self._course, self._means)
         context = self._context(verify=imap.verify) if imap.ssl or imap.starttls else None
-        try:
+        async with refused_is_read(self._course, lambda spare: self._read_dates(found, spare)):
             await self._connect(found, context)
-        except LegFailed as failed:
-            if failed.failure.error_class is ErrorClass.CERTIFICATE:
-                await self._look_at_certificate(found)
-            raise
         client = self._client
         assert client is not None
         with self._phase(Phase.IMAP_AUTH):
@@ -128,29 +124,15 @@ class Mailbox:
                 Phase.IMAP_TLS, lambda: Client(tls, imap.host, imap.port, imap.timeout_s)
             )
 
-    async def _look_at_certificate(self, found: list[str]) -> None:
-        """Connect once more, trusting anyone and saying nothing, to read the dates."""
-        spare = Mailbox(self._account, self._key, Course(), self._means)
-        with contextlib.suppress(LegFailed):
+    async def _read_dates(self, found: list[str], course: Course) -> None:
+        spare = Mailbox(self._account, self._key, course, self._means)
+        try:
             await spare._connect(found, self._context(verify=False))
-        spare._close()
-        self._course.certificate_days |= spare._course.certificate_days
+        finally:
+            spare._close()
 
     def _context(self, *, verify: bool) -> ssl.SSLContext:
-        imap = self._imap
-        try:
-            return client_context(
-                ca_file=imap.ca_file,
-                verify=verify,
-                client_cert=imap.client_cert,
-                client_key=imap.client_key,
-            )
-        except OSError as exc:
-            files = ", ".join(
-                str(f) for f in (imap.ca_file, imap.client_cert, imap.client_key) if f
-            )
-            text = f"TLS files of {self._account.name} cannot be used ({files}): {exc}"
-            raise LegFailed(Failure(Phase.IMAP_TLS, ErrorClass.CONFIG, text)) from exc
+        return context_of(self._account, self._imap, Phase.IMAP_TLS, verify=verify)
 
     @contextlib.contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

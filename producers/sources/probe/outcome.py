@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
@@ -16,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from pipeline.core.batch import OutRecord
+from pipeline.core.timestamp import rfc3339
 from producers.privacy import Privacy
 from producers.sources.probe.attempt import ErrorClass, Failure, Found, Phase, Sent
 from producers.sources.probe.config import Route
@@ -134,7 +134,7 @@ class RecordMaker:
 
         name = outcome.route.name
         fields = {
-            "timestamp": _timestamp(outcome.at_ms),
+            "timestamp": rfc3339(outcome.at_ms),
             "route": name,
             "from": outcome.route.sender.name,
             "to": outcome.route.recipient.name,
@@ -188,8 +188,3 @@ def _of_sending(outcome: Outcome, told: Callable[[str | None], str | None]) -> d
         "mx_host": None if smtp is None else smtp.host,
         "tries": sent.tries,
     }
-
-
-def _timestamp(ms: int) -> str:
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

@@ -110,7 +110,6 @@ class Schedule:
             clock: The machine's.
             tell: Takes each outcome; must not fail.
         """
-        self._options = config.options
         self._config = config
         self._legs = legs
         self._metrics = metrics
@@ -149,7 +148,7 @@ class Schedule:
 
     async def apply(self, config: ProbeConfig) -> None:
         """Go on by *config*; rounds that go on end as they began, with an outcome."""
-        self._config, self._options = config, config.options
+        self._config = config
         self._metrics.configure(config)
         await self._places.resize(config.options.max_parallel_routes)
         wanted = {route.name: route for route in config.routes}
@@ -190,7 +189,7 @@ class Schedule:
 
     async def _lane(self, lane: _Lane) -> None:
         while await self._until_due(lane):
-            await self._pace.wait(lane.route, self._options)
+            await self._pace.wait(lane.route, self._config.options)
             async with self._places:
                 if lane.removed:
                     return
@@ -228,17 +227,14 @@ class Schedule:
             self._metrics.skipped(lane.route, missed)
 
     async def _round(self, lane: _Lane) -> None:
-        one = Round(lane.route, self._options, self._legs, self._clock)
+        one = Round(lane.route, self._config.options, self._legs, self._clock)
         outcomes = await one.run()
         for outcome in outcomes:
             self._take(lane, outcome)
-        for outcome in await self._earlier(lane, one):
+        # By the route as it was in this round: it may have changed since.
+        for outcome in await lane.earlier.look(one.route, one.options, one.token):
             self._take(lane, outcome)
         self._metrics.left_over(lane.earlier.left_over)
-
-    async def _earlier(self, lane: _Lane, one: Round) -> list[Outcome]:
-        """Return late mails and duplicates, by the route as it was in this round."""
-        return await lane.earlier.look(one.route, one.options, one.token)
 
     def _take(self, lane: _Lane, outcome: Outcome) -> None:
         lane.earlier.ended(outcome)

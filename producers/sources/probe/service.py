@@ -23,13 +23,14 @@ from producers.privacy import Privacy
 from producers.privacy_rules import privacy_rules
 from producers.sources.probe.config import ProbeConfig
 from producers.sources.probe.example import config_path, write_example
-from producers.sources.probe.legs import Legs, MailLegs
+from producers.sources.probe.legs import Legs
 from producers.sources.probe.means import Means
 from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.outcome import SOURCE, TOPIC, Outcome, RecordMaker, scrubber
-from producers.sources.probe.queue import Queue, Sweep
+from producers.sources.probe.queue import Queue
 from producers.sources.probe.reload import Files
 from producers.sources.probe.schedule import Schedule
+from producers.sources.probe.sweep import Sweep
 from producers.sources.probe.token import probe_key
 from producers.sources.probe.web import NAME, Web
 from producers.spooled import Spooled
@@ -117,24 +118,14 @@ def _details(outcome: Outcome) -> dict[str, Any]:
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock) -> None:
-    """Probe until told to stop (SIGTERM, SIGINT).
-
-    Args:
-        settings: The whole configuration.
-        bootstrap: Where Kafka is; it may be away.  Empty: outcomes are shown and not written.
-        clock: The machine's.
-
-    Raises:
-        ConfigError: A configuration is unusable.
-        MailstreamError: An address is taken, the spool cannot be used, or a part failed.
-    """
+    """Probe until told to stop; Kafka's address may be empty: then outcomes are not written."""
     path = config_path(settings.probe.config, os.environ)
     write_example(path, os.environ)
     files = Files(path, os.environ, clock, settings.probe.listen)
     means = means_for(files.current, clock)
     key = probe_key(privacy_key(settings), origin_of(settings, files.current))
     try:
-        await service.serve(parts_of(settings, bootstrap, clock, files, MailLegs(key, means)))
+        await service.serve(parts_of(settings, bootstrap, clock, files, Legs(key, means)))
     finally:
         means.executor.shutdown(wait=False, cancel_futures=True)
 
@@ -159,13 +150,15 @@ def parts_of(
 
     files.feed(metrics, apply)
     web = Web(settings, files, registry, metrics, _health(files, way))
-    beside = [Queue(lambda: files.current, metrics, clock)]
-    sweep = Sweep(lambda: files.current, legs, metrics, clock)
+    beside: list[service.Part] = [
+        Queue(lambda: files.current, metrics, clock),
+        Sweep(lambda: files.current, legs, metrics, clock),
+    ]
     if way is None:
         log.info("no Kafka is configured: outcomes are shown, and not written")
-        return [web, files, *beside, sweep, rounds]
+        return [web, files, *beside, rounds]
     way.show_held(registry, NAME)
-    return [web, way.appender, way.outbox, files, *beside, sweep, rounds]
+    return [web, way.appender, way.outbox, files, *beside, rounds]
 
 
 def _way(settings: Settings, bootstrap: str, clock: Clock, component: ComponentMetrics) -> Spooled:

@@ -16,11 +16,11 @@ import aiosmtplib
 from aiosmtplib.protocol import SMTPProtocol
 
 from producers.sources.probe.accounts import Account, SmtpAccount
-from producers.sources.probe.attempt import Course, ErrorClass, Failure, Phase
+from producers.sources.probe.attempt import Course, Phase
 from producers.sources.probe.means import LegFailed, Means, addresses, connected, timed
 from producers.sources.probe.message import Message
 from producers.sources.probe.smtp_failures import broken
-from producers.sources.probe.tls import client_context, days_left
+from producers.sources.probe.tls import context_of, days_left, refused_is_read
 
 _BYE_S: Final = 1.0
 _MOST_TURNS: Final = 100
@@ -68,12 +68,8 @@ class SmtpSession:
         found = await addresses(self._smtp.host, Phase.DNS, self._course, self._means)
         self._course.host = self._smtp.host
         context = self._context(verify=self._smtp.verify)
-        try:
+        async with refused_is_read(self._course, lambda spare: self._read_dates(found, spare)):
             await self._connect(found, context)
-        except LegFailed as failed:
-            if failed.failure.error_class is ErrorClass.CERTIFICATE:
-                await self._look_at_certificate(found)
-            raise
         if self._smtp.username:
             async with self._phase(Phase.AUTH):
                 await self._log_in(self._smtp.username, self._smtp.password or "")
@@ -164,29 +160,12 @@ class SmtpSession:
         safe = client.get_transport_info("sslcontext") is not None
         return (*plain, "cram-md5") if safe else ("cram-md5", *plain)
 
-    async def _look_at_certificate(self, found: list[str]) -> None:
-        """Connect once more, trusting anyone and saying nothing, to read the dates."""
-        with contextlib.suppress(LegFailed):
-            spare = Course()
-            async with SmtpSession(self._account, spare, self._means) as session:
-                await session._connect(found, self._context(verify=False))
-            self._course.certificate_days |= spare.certificate_days
+    async def _read_dates(self, found: list[str], course: Course) -> None:
+        async with SmtpSession(self._account, course, self._means) as session:
+            await session._connect(found, self._context(verify=False))
 
     def _context(self, *, verify: bool) -> ssl.SSLContext:
-        smtp = self._smtp
-        try:
-            return client_context(
-                ca_file=smtp.ca_file,
-                verify=verify,
-                client_cert=smtp.client_cert,
-                client_key=smtp.client_key,
-            )
-        except OSError as exc:
-            files = ", ".join(
-                str(f) for f in (smtp.ca_file, smtp.client_cert, smtp.client_key) if f
-            )
-            text = f"TLS files of {self._account.name} cannot be used ({files}): {exc}"
-            raise LegFailed(Failure(Phase.TLS, ErrorClass.CONFIG, text)) from exc
+        return context_of(self._account, self._smtp, Phase.TLS, verify=verify)
 
     def _note_certificate(self, client: aiosmtplib.SMTP) -> None:
         tls: ssl.SSLObject | None = client.get_transport_info("ssl_object")

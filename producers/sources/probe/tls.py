@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+from producers.sources.probe.accounts import Account, ImapAccount, SmtpAccount
+from producers.sources.probe.attempt import Course, ErrorClass, Failure, Phase
+from producers.sources.probe.means import LegFailed
 
 _DAY_MS: Final = 86_400_000
 _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
@@ -47,6 +53,48 @@ def _context(
         # A key with a pass phrase must fail, not ask at a terminal.
         context.load_cert_chain(client_cert, client_key, password="")
     return context
+
+
+def context_of(
+    account: Account, leg: SmtpAccount | ImapAccount, phase: Phase, *, verify: bool
+) -> ssl.SSLContext:
+    """Return how to speak TLS with the server of *leg*; unusable files are a failure of *phase*.
+
+    Raises:
+        LegFailed: A file of the account cannot be used.
+    """
+    try:
+        return client_context(
+            ca_file=leg.ca_file,
+            verify=verify,
+            client_cert=leg.client_cert,
+            client_key=leg.client_key,
+        )
+    except OSError as exc:
+        files = ", ".join(str(f) for f in (leg.ca_file, leg.client_cert, leg.client_key) if f)
+        text = f"TLS files of {account.name} cannot be used ({files}): {exc}"
+        raise LegFailed(Failure(phase, ErrorClass.CONFIG, text)) from exc
+
+
+@contextlib.asynccontextmanager
+async def refused_is_read(
+    course: Course, connect_again: Callable[[Course], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Where the server's certificate is refused, note its dates all the same.
+
+    Args:
+        course: To note them in.
+        connect_again: Connects once more, trusting anyone and saying nothing, to read them.
+    """
+    try:
+        yield
+    except LegFailed as failed:
+        if failed.failure.error_class is ErrorClass.CERTIFICATE:
+            spare = Course()
+            with contextlib.suppress(LegFailed):
+                await connect_again(spare)
+            course.certificate_days |= spare.certificate_days
+        raise
 
 
 def days_left(certificate: bytes | None, now_ms: int) -> float | None:

@@ -13,9 +13,8 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from pipeline.kit import listen, service
+from pipeline.kit import listen
 from pipeline.kit.settings import Settings
-from pipeline.kit.telemetry import scrape
 from producers.sources.probe.metrics import ProbeMetrics
 from producers.sources.probe.reload import Files
 
@@ -49,7 +48,7 @@ class Web:
         self._health = health
         self._listen = files.current.options.listen(settings.probe.listen)
         self._one_page = asyncio.Lock()
-        self._site: listen.Site | None = None
+        self._site = listen.AnnouncedSite(settings.data_dir, NAME)
 
     async def start(self) -> None:
         """Begin to listen, and tell other processes where."""
@@ -64,9 +63,8 @@ class Web:
         app.router.add_get("/version", self._version)
         app.router.add_post(RELOAD, self._reload)
         tls = listen.server_tls(probe.tls_cert, probe.tls_key)
-        self._site = await listen.start_site(app, self._listen, tls)
-        service.announce(self._settings.data_dir, NAME, self._site.address)
-        log.info("metrics are served", extra={"address": str(self._site.address)})
+        address = await self._site.start(listen.start_site(app, self._listen, tls))
+        log.info("metrics are served", extra={"address": str(address)})
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -74,9 +72,7 @@ class Web:
 
     async def stop(self) -> None:
         """Take back the announcement and close the listener."""
-        service.withdraw(self._settings.data_dir, NAME)
-        if self._site is not None:
-            await self._site.stop()
+        await self._site.stop()
 
     async def _page(self, _: web.Request) -> web.Response:
         links = " ".join(f'<a href="{name}">{html.escape(name)}</a>' for name in _LINKS)
@@ -87,11 +83,9 @@ class Web:
         refused = self._without_login(request)
         if refused is not None:
             return refused
-        accept = request.headers.get(hdrs.ACCEPT, "")
         # The page of many routes takes a second to make: in the loop it would add to every phase.
         async with self._one_page:
-            text, kind = await asyncio.to_thread(scrape, self._registry, accept)
-        return web.Response(body=text, headers={hdrs.CONTENT_TYPE: kind, hdrs.VARY: hdrs.ACCEPT})
+            return await asyncio.to_thread(listen.metrics_response, self._registry, request)
 
     async def _tell_health(self, _: web.Request) -> web.Response:
         """Answer 200 as long as routes are tried: a container that probes must not be restarted."""

@@ -37,12 +37,14 @@ class HttpApi:
         headers: Mapping[str, str] | None = None,
         login: tuple[str, str] | None = None,
         cafile: Path | None = None,
+        most_bytes: int = MAX_BYTES,
     ) -> None:
-        """Ask at *url*.
+        """Ask at *url*; an answer may be of *most_bytes*.
 
         Raises:
             ConfigError: *cafile* cannot be used.
         """
+        self._most_bytes = most_bytes
         self._client = httpx.AsyncClient(
             base_url=url,
             headers=headers,
@@ -67,7 +69,7 @@ class HttpApi:
                 parts, size = [], 0
                 async for part in answer.aiter_bytes():
                     size += len(part)
-                    if size > MAX_BYTES:
+                    if size > self._most_bytes:
                         raise TransientError(f"the answer to {path} is too large")
                     parts.append(part)
                 return b"".join(parts)
