@@ -14,7 +14,7 @@ import ast
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_type_hints
@@ -33,15 +33,17 @@ class ExpressionError(MailstreamError):
     """An expression cannot be used; one sentence says why."""
 
 
-def compiled(text: str) -> Predicate:
-    """Return the predicate that *text* says.
+def compiled(text: str, fields: Collection[str] = FIELDS) -> Predicate:
+    """Return the predicate that *text* says of *fields*.
 
     Raises:
         ExpressionError: It says none.
     """
     tree = _parsed(text)
-    for check in (_check_syntax, _check_names, _check_calls, _check_kinds):
-        check(tree)
+    _check_syntax(tree)
+    _check_names(tree, fields)
+    _check_calls(tree)
+    _check_kinds(tree)
     evaluator = EvalWithCompoundTypes(operators=_OPERATORS, functions=dict(FUNCTIONS), names={})
 
     def matches(event: MailEvent) -> bool:
@@ -192,11 +194,13 @@ def _walk(node: ast.AST, depth: int) -> Iterator[tuple[ast.AST, int]]:
             yield from _walk(child, depth + 1)
 
 
-def _check_names(tree: ast.Expr) -> None:
+def _check_names(tree: ast.Expr, fields: Collection[str]) -> None:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and id(node) not in called and node.id not in FIELDS:
-            near = get_close_matches(node.id, FIELDS, 1)
+        if isinstance(node, ast.Name) and id(node) not in called and node.id not in fields:
+            if node.id in FIELDS:
+                raise ExpressionError(f"{node.id} is not known here, only {', '.join(fields)}")
+            near = get_close_matches(node.id, fields, 1)
             hint = f"the nearest is {near[0]}; " if near else ""
             raise ExpressionError(
                 f"{node.id} is not a field of an event ({hint}texts stand in quotes)"

@@ -174,8 +174,7 @@ class TopicTarget:
         """Write *records* byte for byte to the partitions they have, and *positions*, or nothing."""
         by_partition: dict[int, list[OutRecord]] = defaultdict(list)
         for one in records:
-            headers = tuple(one.headers)
-            by_partition[one.partition].append(OutRecord(one.value or b"", one.key, headers))
+            by_partition[one.partition].append(OutRecord(one.value or b"", one.key, one.headers))
         outputs = [Output(self._target, *found) for found in by_partition.items()]
         offsets = {
             TopicPartition(self._source, partition): Committed(offset, "")

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mailstream.commands.common import DurationType, bootstrap_of, configurable, log_as, settings
-from mailstream.commands.replay import TimeType, shown_progress
+from mailstream.commands.common import (
+    DurationType,
+    TimeType,
+    bootstrap_of,
+    configurable,
+    log_as,
+    settings,
+)
+from mailstream.commands.progress import shown_progress
 from pipeline.core.families import FAMILIES, FAMILY
 
 if TYPE_CHECKING:
@@ -73,13 +80,14 @@ def backfill(
 
 def _from_kafka(given: Settings, plan: Plan, tally: Tally) -> None:
     from consumers.backfill import TallyTarget
-    from consumers.replay import Range, Replay
+    from consumers.replay import Replay
+    from consumers.replay_reading import Range
     from pipeline.kit.clock import SystemClock
 
     replay = Replay(
         topic=given.topics.names.of("events"), within=Range(since_ms=plan.first_ms - _SLACK_MS)
     )
-    with shown_progress() as progress:
+    with shown_progress("reading") as progress:
         replayed = asyncio.run(
             replay.run(
                 given,

@@ -131,7 +131,7 @@ def test_offsets_of_some_partitions_are_a_range(log: EventLog, tmp_path: Path) -
 def test_another_prefix_gets_the_same_bytes_once_although_the_replay_is_killed(
     log: EventLog, other: EventLog, tmp_path: Path
 ) -> None:
-    asked = "raw.zonemta", "--to-prefix", other.settings.topics.prefix
+    asked = "raw.zonemta", "--into-prefix", other.settings.topics.prefix
     slowly = command(log, tmp_path, *asked, "--speed", "5", "--yes")
     running = Program("replay", slowly, tmp_path)
     running.start()
@@ -157,12 +157,12 @@ def test_another_prefix_gets_the_same_bytes_once_although_the_replay_is_killed(
 
 def test_a_target_that_does_not_fit_is_refused(log: EventLog, tmp_path: Path) -> None:
     own = log.settings.topics.prefix
-    refused = replay(log, tmp_path, "events", "--to-prefix", own, code=2)
+    refused = replay(log, tmp_path, "events", "--into-prefix", own, code=2)
     assert refused[-1].endswith("a topic is no target of itself")
-    assert replay(log, tmp_path, "events", "--to-prefix", "no such", code=2)[-1].startswith(
+    assert replay(log, tmp_path, "events", "--into-prefix", "no such", code=2)[-1].startswith(
         "Error:"
     )
-    (said,) = replay(log, tmp_path, "events", "--to-prefix", f"{own}x.", "--yes", code=2)
+    (said,) = replay(log, tmp_path, "events", "--into-prefix", f"{own}x.", "--yes", code=2)
     assert "has 0 partitions, expected 2" in said
     notes = tmp_path / "notes"
     notes.write_text("mine\n")
@@ -183,10 +183,10 @@ def test_what_kafka_no_longer_holds_is_said(other: EventLog, tmp_path: Path) -> 
     asyncio.run(forget())
     path = tmp_path / "out"
     assert replay(other, tmp_path, "events", "--to-file", path) == [
-        "partition 0: Kafka holds nothing before offset 5; what came before is gone",
+        f"partition 0: Kafka holds nothing before offset 5, {since}; what came before is gone",
         "35 records would be written, of 35 read; --yes does it",
     ]
     assert replay(other, tmp_path, "events", "--to-file", path, "--offsets", "0:2-8") == [
-        "partition 0: Kafka holds nothing before offset 5; some of what was asked for is gone",
+        f"partition 0: Kafka holds nothing before offset 5, {since}; some of what was asked for is gone",
         "3 records would be written, of 3 read; --yes does it",
     ]
