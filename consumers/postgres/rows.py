@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -38,6 +39,7 @@ _EXTRA: Final = tuple(
     name for name in MailEvent.__struct_fields__ if name not in EVENT_FIELDS and name != "timestamp"
 )
 """Fields that have no column of their own."""
+_columns: Final = attrgetter(*EVENT_FIELDS)
 _SERIES: Final = re.compile(r"([^{]+)(?:\{(.*)\})?", re.DOTALL)
 _LABEL: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)=("(?:[^"\\]|\\.)*")(?:,|\Z)')
 
@@ -90,9 +92,9 @@ def _event_rows(item: Item) -> Iterator[Row]:
         number = getattr(event, name)
         if number is not None and not -most <= number <= most:
             raise RecordError(Reason.INVALID_FIELD, f"{name}: it is out of range")
-    values = [getattr(event, name, None) for name in EVENT_FIELDS]
     extra = {name: one for name in _EXTRA if (one := getattr(event, name)) is not None}
-    yield Row(EVENTS, time_ms, (event.timestamp, *values, _json(extra) if extra else None))
+    columns = _columns(event)
+    yield Row(EVENTS, time_ms, (event.timestamp, *columns, _json(extra) if extra else None))
 
 
 def _pane_rows(item: Item) -> Iterator[Row]:
