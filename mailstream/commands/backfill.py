@@ -98,7 +98,7 @@ def _doubts(tally: Tally, of: str, names: tuple[str, ...]) -> Iterator[str]:
     if tally.partial:
         yield f"{tally.partial} of the panes are marked partial: their numbers may be too small"
     if missing := sorted(set(names) - tally.found):
-        yield f"there are no panes of {', '.join(missing)}; families are published by configuration"
+        yield f"there are no panes of {', '.join(missing)}; pipeline.publish_panes says which are published"
 
 
 def _from_kafka(given: Settings, tally: Tally, of: str) -> None:

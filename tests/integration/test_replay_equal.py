@@ -11,11 +11,10 @@ from tests.kit.own_broker import own_broker
 from tests.kit.replay import assert_replay_is_equal, write_plain
 from tests.kit.stand import stand
 
-pytestmark = pytest.mark.integration
-
 MILLION = 1_000_000
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_a_million_events_replayed_are_equal(broker: str, tmp_path: Path) -> None:
     assert_equal(broker, tmp_path, MILLION, within_s=120.0)
