@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,10 @@ Held = list[tuple[int, bytes | None, bytes]]
 def held(log: EventLog) -> Held:
     found = asyncio.run(read_topics(log.bootstrap, [log.topic], log.partitions))
     return [(one.partition, one.key, one.value) for one in found]
+
+
+def grown(log: EventLog, before: int) -> bool:
+    return len(held(log)) > before
 
 
 async def fill(log: EventLog) -> None:
@@ -68,9 +73,7 @@ def test_killed_replays_write_each_record_once(kafka: OwnBroker, tmp_path: Path)
             running = Program("replay", slowly, tmp_path)
             running.start()
             try:
-                wait_until(
-                    lambda known=before: len(held(other)) > known, "it goes on", within_s=WITHIN_S
-                )
+                wait_until(partial(grown, other, before), "it goes on", within_s=WITHIN_S)
                 running.kill()
             finally:
                 running.end()

@@ -7,7 +7,9 @@ import json
 import sqlite3
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ WITHIN_S = 60.0
 BAD = b"\xff\xfe"
 
 
-def rows(folder: Path, query: str) -> list[tuple[str, ...]]:
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
     path = folder / "events.sqlite"
     if not path.exists():
         return []
@@ -31,6 +33,10 @@ def rows(folder: Path, query: str) -> list[tuple[str, ...]]:
 
 def stored(folder: Path) -> list[str]:
     return [json.loads(value)["event_id"] for (value,) in rows(folder, "SELECT value FROM events")]
+
+
+def more_than(folder: Path, count: int) -> bool:
+    return len(stored(folder)) > count
 
 
 def sink(log: EventLog, folder: Path) -> Service:
@@ -57,9 +63,7 @@ def test_a_sink_of_one_file_stores_each_event_once_through_kills(
                 running.start()
                 asyncio.run(log.write(numbered(turn * COUNT, COUNT)))
                 wait_until(
-                    lambda wanted=turn * COUNT: len(stored(tmp_path)) > wanted,
-                    "it stores",
-                    within_s=WITHIN_S,
+                    partial(more_than, tmp_path, turn * COUNT), "it stores", within_s=WITHIN_S
                 )
                 running.kill()
             running.start()
