@@ -17,6 +17,7 @@ from mailstream.commands.common import (
     bootstrap_of,
     configurable,
     log_as,
+    run_hurried,
     settings,
 )
 from mailstream.commands.progress import shown_progress
@@ -111,7 +112,7 @@ def _from_kafka(given: Settings, tally: Tally, of: str) -> None:
     replay = Replay(topic=given.topics.prefix + of, within=within)
     target = TallyTarget(tally, of_panes=of == "panes")
     with shown_progress("reading") as progress:
-        replayed = asyncio.run(
+        replayed = run_hurried(
             replay.run(given, bootstrap_of(given), target, clock=SystemClock(), progress=progress)
         )
     for sentence in _gone(replayed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -23,6 +23,10 @@ WRONG: Final = 2
 
 _CONFIG_KEY: Final = "mailstream.config"
 
+GC_THRESHOLD: Final = 20_000
+"""New objects after which cycles are looked for, where objects come by the million; Python's: 700."""
+
+_T = TypeVar("_T")
 _C = TypeVar("_C", bound=Callable[..., Any])
 
 
@@ -77,6 +81,21 @@ def log_as(component: str, level: int = logging.INFO) -> None:
     from pipeline.kit.log import setup
 
     setup(component, level=level)
+
+
+def run_hurried(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run what moves records by the million, at less CPU for each of them."""
+    import gc
+
+    import uvloop
+
+    from pipeline.transport.compression import set_zstd_level
+
+    set_zstd_level()
+    # Looking for cycles among thousands of live records that have none took a third of the time.
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
+    return uvloop.run(work)
 
 
 class AddressType(click.ParamType):

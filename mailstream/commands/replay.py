@@ -18,6 +18,7 @@ from mailstream.commands.common import (
     bootstrap_of,
     configurable,
     log_as,
+    run_hurried,
     settings,
 )
 from mailstream.commands.progress import shown_progress
@@ -106,7 +107,7 @@ def replay(
         target = _topic(given, bootstrap, topic, into_topic, into_prefix, what)
     one = Replay(topic=given.topics.names.of(topic), within=within, wanted=wanted, speed=speed)
     with shown_progress("replaying") as progress:
-        replayed = _run(
+        replayed = run_hurried(
             one.run(
                 given, bootstrap, target if yes else None, clock=SystemClock(), progress=progress
             )
@@ -114,15 +115,6 @@ def replay(
     for sentence in _told(replayed, within, yes=yes):
         click.echo(sentence)
     return FAILED if replayed.lost else 0
-
-
-def _run(work: Any) -> Replayed:
-    import uvloop
-
-    from pipeline.transport.compression import set_zstd_level
-
-    set_zstd_level()
-    return uvloop.run(work)  # type: ignore[no-any-return]  # uvloop is untyped here
 
 
 def _range(
