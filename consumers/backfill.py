@@ -109,7 +109,7 @@ class Tally:
         self.counted = 0
         """Events, or panes, that are in a window."""
         self.partial = 0
-        """Panes among them that may lack something."""
+        """Records among them that told something late, or may lack something."""
         self._families = {family.name: family for family in plan.families}
         self._sums: dict[Sum, dict[Slot, Counter[int]]] = {
             kind: defaultdict(Counter) for kind in Sum

@@ -97,7 +97,10 @@ def _doubts(tally: Tally, of: str, names: tuple[str, ...]) -> Iterator[str]:
     if of != "panes":
         return
     if tally.partial:
-        yield f"{tally.partial} of the panes are marked partial: their numbers may be too small"
+        yield (
+            f"{tally.partial} of them are marked partial: told late, which is no fault, or made of "
+            "deltas of which some were lost"
+        )
     if missing := sorted(set(names) - tally.found):
         yield f"there are no panes of {', '.join(missing)}; pipeline.publish_panes says which are published"
 
