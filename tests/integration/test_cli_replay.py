@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,41 @@ def test_a_terminal_gets_a_bar_with_what_is_left(log: EventLog, tmp_path: Path) 
     assert "replaying" in shown
     assert f"/{COUNT}" in shown
     assert re.search(r"left\W*(?:\[\w*m|\s)*0:00:0\d", shown), shown
+
+
+@pytest.mark.parametrize("into", ["file", "prefix"])
+def test_ctrl_c_ends_it_in_order_and_it_goes_on_later(
+    log: EventLog, other: EventLog, tmp_path: Path, into: str
+) -> None:
+    path, prefix = tmp_path / "out", other.settings.topics.prefix
+    to = ("--to-file", path) if into == "file" else ("--into-prefix", prefix)
+    asked = "raw.zonemta", *to, "--yes"
+    running = subprocess.Popen(
+        command(log, tmp_path, *asked, "--speed", "2x"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        wait_until(
+            lambda: (path.exists() and path.stat().st_size) or raw_of(other),
+            "it goes on",
+            within_s=WITHIN_S,
+        )
+        running.send_signal(signal.SIGINT)
+        out, errors = running.communicate(timeout=WITHIN_S)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 1
+    assert (out, errors.strip()) == (b"", b"mailstream: interrupted")
+    (said,) = replay(log, tmp_path, *asked)
+    rest = int(said.split()[0])
+    assert 0 < rest < COUNT
+    if into == "prefix":
+        assert raw_of(other) == raw_of(log)
+    else:
+        assert len(lines_of(path)) == COUNT
 
 
 def test_a_target_that_does_not_fit_is_refused(log: EventLog, tmp_path: Path) -> None:
