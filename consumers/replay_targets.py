@@ -147,9 +147,12 @@ class TopicTarget:
         """Fence an earlier run, and return where it ended.
 
         Raises:
-            ConfigError: The topic is not there, or has another number of partitions.
+            ConfigError: The topic is the one that is read, not there, or has another number of
+                partitions.
             TransientError: Kafka does not answer.
         """
+        if self._target == self._source:
+            raise ConfigError([f"{self._source}: a topic is no target of itself"])
         async with connected(self._client) as consumer:
             found = len(await partitions_of(consumer, self._target))
         if found != partitions:
