@@ -120,7 +120,7 @@ test: check $(TOOLS)/.redis $(TOOLS)/.mail $(TOOLS)/.postgres $(TOOLS)/.chromium
 	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: soak
-soak: setup .venv/.dev ## The long ones: weeks of simulated traffic in front of the detector
+soak: setup .venv/.dev ## The long ones: weeks in front of the detector, ten million events replayed
 	$(BIN)/python -m pytest -v --durations=10 -m soak $(ARGS)
 
 .PHONY: format

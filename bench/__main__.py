@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from bench import drain, figures, gelf, ingest, probe, refold_hour, rollups, steady, view
+from bench import drain, figures, gelf, ingest, probe, refold_hour, replay, rollups, steady, view
 from bench.figures import Figure
 from pipeline.transport.compression import ZSTD_LEVEL
 from pipeline.transport.options import EngineOptions
@@ -67,6 +67,10 @@ def _probe(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     yield from probe.measure(bootstrap, folder)
 
 
+def _replay(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
+    yield from replay.measure(bootstrap, folder, events)
+
+
 def _view(bootstrap: str, folder: Path, events: int) -> Iterator[Figure]:
     del bootstrap, folder, events
     yield from view.measure()
@@ -82,6 +86,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "gelf": _gelf,
     "probe": _probe,
     "view": _view,
+    "replay": _replay,
 }
 
 

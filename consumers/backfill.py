@@ -1,12 +1,15 @@
-"""Backfill: the windows of ``/metrics`` as they were, from events, as OpenMetrics with times.
+"""Backfill: the windows of ``/metrics`` as they were, from events or panes, as OpenMetrics with times.
 
 At a time t a window w shows the events of [t - w, t): what ``/metrics`` showed in the moment before
 t, when the pane that ends at t was full.  Times are multiples of the step, and windows too.
 Memory grows with the distinct (family, key, event type, step); a step is as fine as the result can be.
+Panes of 5 minutes tell windows that are made of them, of the families that are published, and no counts
+of different values.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,13 +18,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
+from consumers.backfill_distincts import ByStep, Distincts, numbers
+from consumers.panes import Pane, key_of_pane, pane_of
 from consumers.subscribe import event_of
-from pipeline.core.errors import ConfigError, RecordError
+from pipeline.core.errors import ConfigError, Reason, RecordError
 from pipeline.core.event import MailEvent
-from pipeline.core.families import FAMILIES, Export, Family, Sum
+from pipeline.core.families import DISTINCT_WINDOWS_MS, FAMILIES, Distinct, Export, Family, Sum
 from pipeline.core.membership import counts_volume, is_of
 from pipeline.core.pane import window_label
 from pipeline.core.timestamp import epoch_ms
+
+log = logging.getLogger(__name__)
 
 OTHER: Final = "_other"
 _ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -90,10 +99,14 @@ class Tally:
         """Begin with none."""
         self.plan = plan
         self.counted = 0
-        """Events that are in a window."""
+        """Events, or panes, that are in a window."""
+        self.partial = 0
+        """Records among them that told something late, or may lack something."""
+        self._families = {family.name: family for family in plan.families}
         self._sums: dict[Sum, dict[Slot, Counter[int]]] = {
             kind: defaultdict(Counter) for kind in Sum
         }
+        self._distincts = Distincts()
 
     def add(self, event: MailEvent) -> None:
         """Count *event*, if it has a time in the range and was not late, as windows do."""
@@ -114,6 +127,39 @@ class Tally:
                 slot = Slot(family.name, key, event.event_type)
                 for kind, amount in _amounts(family, event):
                     self._sums[kind][slot][pane] += amount
+                self._distincts.add(family, key, event, pane)
+
+    def add_pane(self, pane: Pane) -> None:
+        """Count *pane*, if it is in the range and of a family that is wanted.
+
+        Raises:
+            RecordError: It is none of ours.
+        """
+        family = self._families.get(pane.family)
+        if family is None:
+            return
+        try:
+            key = key_of_pane(pane)
+        except msgspec.MsgspecError as exc:
+            raise RecordError(Reason.INVALID_FIELD, f"key: {exc}") from exc
+        if len(key) != len(family.fields) or pane.event_type not in family.event_types:
+            raise RecordError(Reason.INVALID_FIELD, f"{family.name}: no such key or event type")
+        start, plan = pane.start_ms, self.plan
+        length = pane.length_s * 1000
+        if length <= 0 or plan.step_ms % length or start % length:
+            raise RecordError(Reason.INVALID_FIELD, f"length_s: {pane.length_s} fits no step")
+        if not plan.first_ms <= start < plan.until_ms:
+            return
+        self.counted += 1
+        self.partial += pane.partial
+        slot = Slot(family.name, key, pane.event_type)
+        for kind in family.sums:
+            self._sums[kind][slot][start - start % plan.step_ms] += getattr(pane, kind.value)
+
+    @property
+    def found(self) -> set[str]:
+        """Return the families of which something was counted."""
+        return {slot.family for slot in self._sums[Sum.COUNT]}
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the OpenMetrics text."""
@@ -125,6 +171,8 @@ class Tally:
                     yield f"# TYPE {export.metric} gauge\n# HELP {export.metric} {export.help}\n"
                     for labels, sums in sorted(series.items()):
                         yield from self._samples(export.metric, labels, sums)
+            for distinct in family.distincts:
+                yield from self._distinct_lines(family, distinct, named)
         yield "# EOF\n"
 
     def _named(self, family: Family) -> set[tuple[str, ...]]:
@@ -151,13 +199,39 @@ class Tally:
             found[_text(labels)].update(panes)
         return found
 
+    def _distinct_lines(
+        self, family: Family, distinct: Distinct, named: set[tuple[str, ...]]
+    ) -> Iterator[str]:
+        windows = [window for window in self.plan.windows if window in DISTINCT_WINDOWS_MS]
+        found = self._distincts.of(family, distinct.name)
+        if not windows or not found:
+            return
+        yield f"# TYPE {distinct.metric} gauge\n# HELP {distinct.metric} {distinct.help}\n"
+        by_labels: dict[str, list[ByStep]] = defaultdict(list)
+        for key, steps in found.items():
+            shown = key if key in named else _other(family, key)
+            by_labels[_text(dict(zip(family.labels, shown, strict=True)))].append(steps)
+        for labels, keys in sorted(by_labels.items()):
+            for window in windows:
+                changes: Counter[int] = Counter()
+                for steps in keys:
+                    for at, change in numbers(steps, window, self.plan.step_ms):
+                        changes[at] += change
+                yield from self._lines_of(distinct.metric, labels, window, changes)
+
     def _samples(self, metric: str, labels: str, sums: Mapping[int, int]) -> Iterator[str]:
+        for window in self.plan.windows:
+            changes = changes_of(sums, window, self.plan.step_ms)
+            yield from self._lines_of(metric, labels, window, changes)
+
+    def _lines_of(
+        self, metric: str, labels: str, window: int, changes: Mapping[int, int]
+    ) -> Iterator[str]:
         plan = self.plan
-        for window in plan.windows:
-            head = f'{metric}{{window="{window_label(window)}",{labels}}}'
-            for at, value in sliding(sums, window, plan.step_ms):
-                if plan.since_ms <= at <= plan.until_ms:
-                    yield f"{head} {value} {at / 1000:.3f}\n"
+        head = f'{metric}{{window="{window_label(window)}",{labels}}}'
+        for at, value in running(changes, plan.step_ms):
+            if plan.since_ms <= at <= plan.until_ms:
+                yield f"{head} {value} {at / 1000:.3f}\n"
 
 
 def key_of(family: Family, event: MailEvent) -> tuple[str, ...] | None:
@@ -193,12 +267,17 @@ def _text(labels: Mapping[str, str]) -> str:
     return ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
 
 
-def sliding(sums: Mapping[int, int], window: int, step: int) -> Iterator[tuple[int, int]]:
-    """Yield (time, sum over the window before it) where that is not zero, and one zero after."""
+def changes_of(sums: Mapping[int, int], window: int, step: int) -> Counter[int]:
+    """Return by how much the sum over the window before each time changes."""
     changes: Counter[int] = Counter()
     for pane, amount in sums.items():
         changes[pane + step] += amount
         changes[pane + step + window] -= amount
+    return changes
+
+
+def running(changes: Mapping[int, int], step: int) -> Iterator[tuple[int, int]]:
+    """Yield (time, value) at every step where the value is not zero, and one zero after."""
     value = 0
     times = sorted(at for at, change in changes.items() if change)
     for at, until in pairwise([*times, times[-1] + step] if times else []):
@@ -210,11 +289,14 @@ def sliding(sums: Mapping[int, int], window: int, step: int) -> Iterator[tuple[i
 
 
 class TallyTarget:
-    """A replay's target that counts the events of its records."""
+    """A replay's target that counts the events, or the panes, of its records."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Tally, *, of_panes: bool = False) -> None:
         """Count into *tally*."""
+        self._take = self._pane if of_panes else self._event
         self._tally = tally
+        self.unreadable = 0
+        """Records that hold none."""
 
     async def open(self, partitions: int) -> Mapping[int, int]:  # noqa: ARG002  the contract's
         """Begin at the beginning."""
@@ -223,9 +305,22 @@ class TallyTarget:
     async def write(self, records: Sequence[Any], positions: Mapping[int, int]) -> None:  # noqa: ARG002
         """Count."""
         for record in records:
-            event = event_of(record)
-            if event is not None:
-                self._tally.add(event)
+            self._take(record)
+
+    def _event(self, record: Any) -> None:
+        event = event_of(record)
+        if event is None:
+            self.unreadable += 1
+        else:
+            self._tally.add(event)
+
+    def _pane(self, record: Any) -> None:
+        try:
+            self._tally.add_pane(pane_of(record.value or b""))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecordError) as exc:
+            self.unreadable += 1
+            where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.warning("a record is no pane", extra={**where, "error": str(exc)})
 
     async def close(self) -> None:
         """Nothing is held."""

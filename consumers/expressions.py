@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ast
 import operator
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Final, get_args, get_type_hints
 
+import re2
 from simpleeval import EvalWithCompoundTypes, InvalidExpression
 
 from consumers.filters import FIELDS, Predicate
@@ -33,15 +34,17 @@ class ExpressionError(MailstreamError):
     """An expression cannot be used; one sentence says why."""
 
 
-def compiled(text: str) -> Predicate:
-    """Return the predicate that *text* says.
+def compiled(text: str, fields: Collection[str] = FIELDS) -> Predicate:
+    """Return the predicate that *text* says of *fields*.
 
     Raises:
         ExpressionError: It says none.
     """
     tree = _parsed(text)
-    for check in (_check_syntax, _check_names, _check_calls, _check_kinds):
-        check(tree)
+    _check_syntax(tree)
+    _check_names(tree, fields)
+    _check_calls(tree)
+    _check_kinds(tree)
     evaluator = EvalWithCompoundTypes(operators=_OPERATORS, functions=dict(FUNCTIONS), names={})
 
     def matches(event: MailEvent) -> bool:
@@ -105,7 +108,20 @@ def _ends(value: object, end: object) -> bool:
 
 
 def _found(value: object, pattern: str) -> bool:
-    return isinstance(value, str) and re.search(pattern, value) is not None
+    return isinstance(value, str) and _regular(pattern).search(value) is not None
+
+
+@lru_cache(maxsize=64)
+def _regular(pattern: str) -> Any:
+    """Return *pattern* compiled by RE2, whose time grows with the value alone, whatever both hold.
+
+    Raises:
+        re2.error: It is none.
+        UnicodeEncodeError: It holds half a character.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
 
 
 def _lower(value: object) -> object:
@@ -192,11 +208,13 @@ def _walk(node: ast.AST, depth: int) -> Iterator[tuple[ast.AST, int]]:
             yield from _walk(child, depth + 1)
 
 
-def _check_names(tree: ast.Expr) -> None:
+def _check_names(tree: ast.Expr, fields: Collection[str]) -> None:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and id(node) not in called and node.id not in FIELDS:
-            near = get_close_matches(node.id, FIELDS, 1)
+        if isinstance(node, ast.Name) and id(node) not in called and node.id not in fields:
+            if node.id in FIELDS:
+                raise ExpressionError(f"{node.id} is not known here, only {', '.join(fields)}")
+            near = get_close_matches(node.id, fields, 1)
             hint = f"the nearest is {near[0]}; " if near else ""
             raise ExpressionError(
                 f"{node.id} is not a field of an event ({hint}texts stand in quotes)"
@@ -220,9 +238,18 @@ def _check_pattern(node: ast.expr) -> None:
     if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
         raise ExpressionError("the second value of matches is a regular expression in quotes")
     try:
-        re.compile(node.value)
-    except (re.error, OverflowError, RecursionError) as exc:
-        raise ExpressionError(f"{node.value!r} is no regular expression: {exc}") from exc
+        _regular(node.value)
+    except (re2.error, UnicodeEncodeError) as exc:
+        why = exc.args[0] if isinstance(exc, re2.error) else "half a character"
+        said = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
+        raise ExpressionError(
+            f"{_short(node.value)} is no regular expression of RE2: {said.partition(': ')[0]}"
+        ) from exc
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
 _KINDS: Final = {str: "a text", int: "a number", float: "a number", bool: "True or False"}

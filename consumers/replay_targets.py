@@ -147,9 +147,12 @@ class TopicTarget:
         """Fence an earlier run, and return where it ended.
 
         Raises:
-            ConfigError: The topic is not there, or has another number of partitions.
+            ConfigError: The topic is the one that is read, not there, or has another number of
+                partitions.
             TransientError: Kafka does not answer.
         """
+        if self._target == self._source:
+            raise ConfigError([f"{self._source}: a topic is no target of itself"])
         async with connected(self._client) as consumer:
             found = len(await partitions_of(consumer, self._target))
         if found != partitions:
@@ -174,8 +177,7 @@ class TopicTarget:
         """Write *records* byte for byte to the partitions they have, and *positions*, or nothing."""
         by_partition: dict[int, list[OutRecord]] = defaultdict(list)
         for one in records:
-            headers = tuple(one.headers)
-            by_partition[one.partition].append(OutRecord(one.value or b"", one.key, headers))
+            by_partition[one.partition].append(OutRecord(one.value or b"", one.key, one.headers))
         outputs = [Output(self._target, *found) for found in by_partition.items()]
         offsets = {
             TopicPartition(self._source, partition): Committed(offset, "")

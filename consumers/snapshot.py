@@ -22,11 +22,15 @@ REQUEST_TIMEOUT_MS: Final = 10_000
 
 
 @asynccontextmanager
-async def connected(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
+async def connected(
+    client: Mapping[str, Any], offset_reset: str = "earliest"
+) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer without a group; Kafka's errors inside become ours.
 
     Args:
         client: ``bootstrap_servers``, security: arguments of every aiokafka client.
+        offset_reset: Where to go on if Kafka has let go of the next record; ``none``: that is an
+            ``OffsetOutOfRangeError``.
 
     Raises:
         TransientError: Kafka does not answer.
@@ -39,7 +43,7 @@ async def connected(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer
             **options,
             isolation_level="read_committed",
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset=offset_reset,
         )
         try:
             await consumer.start()

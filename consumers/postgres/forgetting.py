@@ -20,6 +20,10 @@ _USER: Final = ("user", "login", "auth_user", "from_user", "from_address")
 _TEXTS: Final = ("response_message", "error_message", "error_code", "extra")
 _BEFORE: Final = r"(^|[^[:alnum:]._%+-])"
 _AFTER: Final = r"\.?($|[^[:alnum:]._-])"
+_UNLIMITED: Final = """
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'"""
+"""TimescaleDB refuses to touch more than 100,000 compressed rows; a person may have written more."""
 _HISTORY: Final = ("mailstream_stored_hours", "mailstream_stored_days")
 
 
@@ -65,6 +69,7 @@ async def _forget(connection: Connection, person: Person, *, act: bool) -> list[
     flavour = await one(connection, "SELECT flavour FROM mailstream_migrations LIMIT 1")
     found = []
     async with connection.transaction():
+        await connection.execute(_UNLIMITED)
         for table, where in _conditions(person, await _history(connection, flavour)):
             erase = sql.SQL("DELETE FROM {} WHERE {}" if act else "SELECT FROM {} WHERE {}")
             cursor = await connection.execute(erase.format(table, where))

@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
 
+from consumers.panes import pane_of
 from consumers.postgres.tables import (
     EVENT_FIELDS,
     EVENTS,
@@ -29,8 +31,6 @@ from pipeline.core.timestamp import MAX_MS, MIN_MS, epoch_ms, rfc3339
 
 _NUL: Final = "\0"
 _MAY_HOLD_NUL: Final = b"\\u0000"
-_LEAST_MS: Final = 100_000_000_000
-"""A number from here on is milliseconds since the epoch, below seconds."""
 _INT4: Final = (1 << 31) - 1
 _INT8: Final = (1 << 63) - 1
 _MOST: Final = {"attempt": _INT4, "response_code": _INT4, "size_bytes": _INT8, "recipients": _INT8}
@@ -39,6 +39,7 @@ _EXTRA: Final = tuple(
     name for name in MailEvent.__struct_fields__ if name not in EVENT_FIELDS and name != "timestamp"
 )
 """Fields that have no column of their own."""
+_columns: Final = attrgetter(*EVENT_FIELDS)
 _SERIES: Final = re.compile(r"([^{]+)(?:\{(.*)\})?", re.DOTALL)
 _LABEL: Final = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)=("(?:[^"\\]|\\.)*")(?:,|\Z)')
 
@@ -52,24 +53,7 @@ class Row(NamedTuple):
     """In the order of the table's columns; JSON as text."""
 
 
-class Pane(msgspec.Struct, kw_only=True, gc=False):
-    """A record of ``panes``."""
-
-    family: str
-    key: msgspec.Raw
-    event_type: str
-    start: str | int | float
-    length_s: int
-    count: int
-    recipients: int = 0
-    bytes: int = 0
-    delivery_ms_sum: float = 0.0
-    delivery_ms_buckets: list[int] = []
-    partial: bool = False
-
-
 _event: Final = msgspec.json.Decoder(MailEvent).decode
-_pane: Final = msgspec.json.Decoder(Pane).decode
 
 
 def rows_of(topic: str, item: Item) -> list[Row]:
@@ -108,17 +92,14 @@ def _event_rows(item: Item) -> Iterator[Row]:
         number = getattr(event, name)
         if number is not None and not -most <= number <= most:
             raise RecordError(Reason.INVALID_FIELD, f"{name}: it is out of range")
-    values = [getattr(event, name, None) for name in EVENT_FIELDS]
     extra = {name: one for name in _EXTRA if (one := getattr(event, name)) is not None}
-    yield Row(EVENTS, time_ms, (event.timestamp, *values, _json(extra) if extra else None))
+    columns = _columns(event)
+    yield Row(EVENTS, time_ms, (event.timestamp, *columns, _json(extra) if extra else None))
 
 
 def _pane_rows(item: Item) -> Iterator[Row]:
-    pane = _pane(item.value)
-    start = pane.start
-    if not isinstance(start, str) and start >= _LEAST_MS:
-        start = start / 1000
-    time_ms = epoch_ms(start)
+    pane = pane_of(item.value)
+    time_ms = pane.start_ms
     key = bytes(pane.key).decode()
     if not key.startswith("["):
         raise RecordError(Reason.INVALID_FIELD, "key: expected a list")

@@ -25,7 +25,7 @@ EVENT_FIELDS: Final = (
 _METRIC: Final = ("time", "node", "metric", "labels", "value")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: rows are grouped by their table
 class Table:
     """One table with a column ``time``."""
 

@@ -13,11 +13,14 @@ import pytest
 from consumers.postgres.upkeep import sum_up
 from pipeline.core.event import MailEvent
 from pipeline.core.pane import DAY_MS
+from pipeline.core.timestamp import epoch_ms
+from pipeline.core.topics import TOPICS
 from producers.privacy import Privacy
 from tests.kit.event_log import encode
 from tests.kit.postgres import PASSWORD, Database
 from tests.kit.processes import ROOT, mailstream
 from tests.kit.sink import NOW_MS, PANES, event, item, items, made, stored
+from tests.kit.stand import now_ms
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +132,26 @@ def test_a_user_is_erased_everywhere_and_kafka_s_part_is_named(
     assert table["mail.events"] > table["mail.dead"]
     code, said = forget(path, "--user", ALICE)
     assert (code, "0 rows were erased from PostgreSQL" in said) == (0, True)
+
+
+def test_every_topic_that_may_name_a_person_is_told_with_its_own_time(
+    filled: Database, tmp_path: Path
+) -> None:
+    path = config(filled, tmp_path)
+    given = json.loads(path.read_text())
+    topics = {"prefix": "other.", "retention": {"raw": "20d", "rollups": "3d"}}
+    path.write_text(json.dumps({**given, "topics": topics}))
+    before = now_ms()
+    code, said = forget(path, "--user", ALICE)
+    assert code == 0
+    told = dict(line.split("\t") for line in said if line.startswith("other."))
+    persons = {one.name for one in TOPICS} - {"checkpoints", "seen", "raw.node"}
+    assert {"rollups", "deltas"} <= persons
+    assert set(told) == {f"other.{name}" for name in persons}
+    lasts = {name: (epoch_ms(until) - before) / DAY_MS for name, until in told.items()}
+    expected = {"other.raw.gelf": 20, "other.rollups": 3, "other.events": 30, "other.deltas": 2}
+    for name, days in expected.items():  # and the time for which a file of the log stays open
+        assert days <= lasts[name] <= days + (7.01 if days > 7 else 1), name
 
 
 def test_a_recipient_is_found_by_hash_and_domain(filled: Database, tmp_path: Path) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.structs import TopicPartition
 
 from pipeline.core.timestamp import rfc3339
 from tests.kit.event_log import EventLog, event_log, numbered
 from tests.kit.kafka_read import Read, read_topics
-from tests.kit.processes import ROOT, Program, mailstream, wait_until
+from tests.kit.processes import ROOT, Program, wait_until
 from tests.kit.raw_log import RawWriter, raw_record
+from tests.kit.replay import command, replay
 from tests.kit.stand import now_ms
+from tests.kit.terminal import read_all
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +45,12 @@ def log(broker: str, begun_ms: int) -> Iterator[EventLog]:
         raw = made.settings.topics.names.of("raw.zonemta")
         async with RawWriter(made.bootstrap, raw, made.partitions) as writer:
             await writer.write(
-                raw_record({"event_id": f"e{number}"}, "zonemta", begun_ms + number * APART_MS)
+                raw_record(
+                    {"event_id": f"e{number}"},
+                    "zonemta",
+                    begun_ms + number * APART_MS,
+                    origin="mta2" if number % 10 == 0 else "mta1",
+                )
                 for number in range(COUNT)
             )
         await made.write([*numbered(0, 60), *numbered(60, 40, user="alice@example.com")])
@@ -55,22 +64,6 @@ def log(broker: str, begun_ms: int) -> Iterator[EventLog]:
 def other(broker: str) -> Iterator[EventLog]:
     with event_log(broker) as made:
         yield made
-
-
-def command(log: EventLog, folder: Path, *arguments: str | Path) -> list[str | Path]:
-    config = folder / "mailstream.yaml"
-    topics = {"prefix": log.settings.topics.prefix, "partitions": log.partitions}
-    kafka = {"bootstrap_servers": log.bootstrap}
-    config.write_text(json.dumps({"topics": topics, "kafka": kafka}))
-    return mailstream("replay", *arguments, "--config", config)
-
-
-def replay(log: EventLog, folder: Path, *arguments: str | Path, code: int = 0) -> list[str]:
-    ran = subprocess.run(
-        command(log, folder, *arguments), capture_output=True, cwd=ROOT, check=False, timeout=60
-    )
-    assert ran.returncode == code, ran.stderr
-    return (ran.stderr if code else ran.stdout).decode().splitlines()
 
 
 def raw_of(log: EventLog) -> Replayed:
@@ -131,8 +124,8 @@ def test_offsets_of_some_partitions_are_a_range(log: EventLog, tmp_path: Path) -
 def test_another_prefix_gets_the_same_bytes_once_although_the_replay_is_killed(
     log: EventLog, other: EventLog, tmp_path: Path
 ) -> None:
-    asked = "raw.zonemta", "--to-prefix", other.settings.topics.prefix
-    slowly = command(log, tmp_path, *asked, "--speed", "5", "--yes")
+    asked = "raw.zonemta", "--into-prefix", other.settings.topics.prefix
+    slowly = command(log, tmp_path, *asked, "--speed", "5x", "--yes")
     running = Program("replay", slowly, tmp_path)
     running.start()
     try:
@@ -155,38 +148,105 @@ def test_another_prefix_gets_the_same_bytes_once_although_the_replay_is_killed(
     ]
 
 
+def test_raw_records_are_filtered_by_what_their_headers_tell(
+    log: EventLog, tmp_path: Path, begun_ms: int
+) -> None:
+    path = tmp_path / "out"
+    since = rfc3339(begun_ms + 150 * APART_MS)
+    where = f"origin == 'mta2' and source == 'zonemta' and received >= '{since}'"
+    asked = "raw.zonemta", "--to-file", path, "--where"
+    assert replay(log, tmp_path, *asked, where, "--yes", "--speed", "max") == [
+        "15 records written, of 300 read"
+    ]
+    assert [one["value"]["event_id"] for one in lines_of(path)] == [
+        f"e{number}" for number in range(150, 300, 10)
+    ]
+    refused = replay(log, tmp_path, *asked, "user == 'a'", code=2)
+    assert "user is not known here, only event_id, source, feed, origin, received" in refused[-1]
+
+
+def test_another_topic_gets_the_same_bytes_and_never_one_of_the_pipeline(
+    log: EventLog, other: EventLog, tmp_path: Path
+) -> None:
+    target = other.settings.topics.names.of("raw.haraka")
+    asked = "raw.zonemta", "--into-topic", target
+    assert replay(log, tmp_path, *asked) == replay(log, tmp_path, *asked, "--dry-run")
+    assert replay(log, tmp_path, *asked, "--yes") == [f"{COUNT} records written, of {COUNT} read"]
+    found = asyncio.run(read_topics(log.bootstrap, [target], log.partitions))
+    assert [(one.partition, one.key, one.value, one.headers) for one in found] == raw_of(log)
+    assert replay(log, tmp_path, *asked, "--yes") == ["0 records written, of 0 read"]
+    own = log.settings.topics.names
+    for wrong in (own.of("raw.zonemta"), own.of("events"), "__consumer_offsets", ""):
+        refused = replay(log, tmp_path, "raw.zonemta", "--into-topic", wrong, "--yes", code=2)
+        assert refused[-1].startswith("Error: --into-topic: topics of "), refused
+    (said,) = replay(log, tmp_path, "events", "--into-topic", "nothing", "--yes", code=2)
+    assert "nothing has 0 partitions, expected 2" in said
+
+
+def test_a_terminal_gets_a_bar_with_what_is_left(log: EventLog, tmp_path: Path) -> None:
+    asked = "raw.zonemta", "--to-file", tmp_path / "out", "--speed", "20x", "--yes"
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        ["env", "TERM=xterm-256color", "COLUMNS=120", *command(log, tmp_path, *asked)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        cwd=ROOT,
+    )
+    os.close(theirs)
+    shown = read_all(ours).decode()
+    os.close(ours)
+    said, _ = running.communicate(timeout=WITHIN_S)
+    assert (running.returncode, said) == (0, b"300 records written, of 300 read\n")
+    assert "replaying" in shown
+    assert f"/{COUNT}" in shown
+    assert re.search(r"left\W*(?:\[\w*m|\s)*0:00:0\d", shown), shown
+
+
+@pytest.mark.parametrize("into", ["file", "prefix"])
+def test_ctrl_c_ends_it_in_order_and_it_goes_on_later(
+    log: EventLog, other: EventLog, tmp_path: Path, into: str
+) -> None:
+    path, prefix = tmp_path / "out", other.settings.topics.prefix
+    to = ("--to-file", path) if into == "file" else ("--into-prefix", prefix)
+    asked = "raw.zonemta", *to, "--yes"
+    running = subprocess.Popen(
+        command(log, tmp_path, *asked, "--speed", "2x"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        wait_until(
+            lambda: (path.exists() and path.stat().st_size) or raw_of(other),
+            "it goes on",
+            within_s=WITHIN_S,
+        )
+        running.send_signal(signal.SIGINT)
+        out, errors = running.communicate(timeout=WITHIN_S)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 1
+    assert (out, errors.strip()) == (b"", b"mailstream: interrupted")
+    (said,) = replay(log, tmp_path, *asked)
+    rest = int(said.split()[0])
+    assert 0 < rest < COUNT
+    if into == "prefix":
+        assert raw_of(other) == raw_of(log)
+    else:
+        assert len(lines_of(path)) == COUNT
+
+
 def test_a_target_that_does_not_fit_is_refused(log: EventLog, tmp_path: Path) -> None:
     own = log.settings.topics.prefix
-    refused = replay(log, tmp_path, "events", "--to-prefix", own, code=2)
+    refused = replay(log, tmp_path, "events", "--into-prefix", own, code=2)
     assert refused[-1].endswith("a topic is no target of itself")
-    assert replay(log, tmp_path, "events", "--to-prefix", "no such", code=2)[-1].startswith(
+    assert replay(log, tmp_path, "events", "--into-prefix", "no such", code=2)[-1].startswith(
         "Error:"
     )
-    (said,) = replay(log, tmp_path, "events", "--to-prefix", f"{own}x.", "--yes", code=2)
+    (said,) = replay(log, tmp_path, "events", "--into-prefix", f"{own}x.", "--yes", code=2)
     assert "has 0 partitions, expected 2" in said
     notes = tmp_path / "notes"
     notes.write_text("mine\n")
     (said,) = replay(log, tmp_path, "events", "--to-file", notes, "--yes", code=1)
     assert said == f"mailstream: {notes}: this is no replay of {log.topic}"
-
-
-def test_what_kafka_no_longer_holds_is_said(other: EventLog, tmp_path: Path) -> None:
-    async def forget() -> None:
-        await other.write(numbered(0, 40))
-        admin = AIOKafkaAdminClient(bootstrap_servers=other.bootstrap)
-        await admin.start()
-        await admin.delete_records(
-            {TopicPartition(other.topic, 0): RecordsToDelete(before_offset=5)}
-        )
-        await admin.close()
-
-    asyncio.run(forget())
-    path = tmp_path / "out"
-    assert replay(other, tmp_path, "events", "--to-file", path) == [
-        "partition 0: Kafka holds nothing before offset 5; what came before is gone",
-        "35 records would be written, of 35 read; --yes does it",
-    ]
-    assert replay(other, tmp_path, "events", "--to-file", path, "--offsets", "0:2-8") == [
-        "partition 0: Kafka holds nothing before offset 5; some of what was asked for is gone",
-        "3 records would be written, of 3 read; --yes does it",
-    ]

@@ -17,6 +17,7 @@ import pytest
 from pipeline.core.event import MailEvent
 from tests.kit.event_log import EventLog, event_log
 from tests.kit.processes import ROOT, mailstream
+from tests.kit.terminal import read_all
 
 pytestmark = pytest.mark.integration
 
@@ -87,9 +88,7 @@ def test_a_terminal_gets_coloured_lines_and_no_commands_of_others(
         cwd=ROOT,
     )
     os.close(theirs)
-    shown = b""
-    while chunk := _read(ours):
-        shown += chunk
+    shown = read_all(ours)
     os.close(ours)
     _out, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (0, b"")
@@ -99,13 +98,6 @@ def test_a_terminal_gets_coloured_lines_and_no_commands_of_others(
     assert "u8@example.com" in text
     assert "\x1b[2J" not in text
     assert "\x9b" not in text
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65_536)
-    except OSError:  # nobody has the other end open any more
-        return b""
 
 
 def test_ctrl_c_ends_it_without_a_word(log: EventLog, tmp_path: Path) -> None:

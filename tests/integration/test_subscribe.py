@@ -133,6 +133,27 @@ def test_a_group_goes_on_after_what_was_handled_and_repeats_what_was_not(log: Ev
     asyncio.run(read())
 
 
+def test_a_batch_that_was_not_handled_comes_again(log: EventLog) -> None:
+    options: dict[str, Any] = {"group": f"{log.settings.topics.prefix}g", "start": BEGINNING}
+
+    async def read() -> None:
+        await log.write(numbered(0, 30))
+        handled: list[Placed] = []
+        async with aclosing(subscribe_batches(log.settings, log.bootstrap, **options)) as batches:
+            while len(handled) < 30:
+                handled += await anext(batches)
+            await log.write(numbered(30, 5))
+            unhandled = await anext(batches)
+        again: list[Placed] = []
+        async with aclosing(subscribe_batches(log.settings, log.bootstrap, **options)) as batches:
+            while len(ids(again)) < 5:
+                again += await anext(batches)
+        assert ids(unhandled) <= ids(again)
+        assert not ids(again) & ids(handled)
+
+    asyncio.run(read())
+
+
 def test_cancelled_in_the_middle_it_commits_what_was_handled(log: EventLog) -> None:
     options: dict[str, Any] = {"group": f"{log.settings.topics.prefix}g", "start": BEGINNING}
 

@@ -93,8 +93,13 @@ def test_an_expression_does_not_hold(text: str) -> None:
         ("lower", "lower is not a field"),
         ("startswith(user)", "startswith takes 2 values"),
         ("startswith(user, start='x')", "keyword is not part of the language"),
-        ("matches(user, '[')", "'[' is no regular expression: unterminated"),
+        ("matches(user, '[')", "'[' is no regular expression of RE2: missing ]"),
         ("matches(user, login)", "a regular expression in quotes"),
+        (r"matches(user, '(a)\\1')", "is no regular expression of RE2: invalid escape sequence"),
+        ("matches(user, 'a(?=b)')", "is no regular expression of RE2: invalid perl operator"),
+        ("matches(user, '(a{1000}){1000}')", "is no regular expression of RE2: "),
+        ("matches(user, '" + "(" * 1900 + "')", "is no regular expression of RE2: missing )"),
+        (r"matches(user, '\ud800')", "is no regular expression of RE2: half a character"),
         ("-user == 1", "only numbers have a sign"),
         ("user in [[1]]", "lists hold texts, numbers and fields"),
         ("user in [*login]", "lists hold"),
@@ -116,6 +121,43 @@ def test_what_cannot_be_meant_is_refused_with_a_sentence(text: str, why: str) ->
         compiled(text)
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(a|a)+$", "(a|aa)+$", "(.*)*x$", "^(([a-z])+.)+[A-Z]$"]
+)
+def test_no_pattern_and_no_value_take_long(pattern: str) -> None:
+    matches = compiled(f"matches(user, '{pattern}')")
+    assert not matches(MailEvent(user="a" * 100_000 + "!"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 5000,
+        "-" * 1999 + "1",
+        "not " * 499 + "late",
+        "[" * 900 + "]" * 900,
+        "late" + " == late" * 230,
+        "1" * 1999,
+        "1e" + "9" * 1900 + " == attempt",
+        "user in (" + "'a'," * 400 + ")",
+        "lower(" * 300 + "user" + ")" * 300,
+        "user == '" + "\\N{BULLET}" * 150 + "'",
+    ],
+)
+def test_huge_and_deep_texts_are_refused_or_answer(text: str) -> None:
+    said = answered(text)
+    assert said is True or said is False or len(said) < 300
+
+
+def answered(text: str) -> bool | str:
+    """Return what a predicate says, or why there is none."""
+    try:
+        return compiled(text)(BOUNCE)
+    except ExpressionError as exc:
+        return str(exc)
 
 
 def test_a_predicate_keeps_nothing_of_the_event_before() -> None:

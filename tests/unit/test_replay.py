@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.replay import Pace
-from consumers.replay_targets import FileTarget, line_of
-from pipeline.core.errors import MailstreamError
+from consumers.replay_targets import FileTarget, TopicTarget, line_of
+from pipeline.core.errors import ConfigError, MailstreamError
 from tests.kit.clock import FakeClock
 
 TOPIC = "mail.events"
@@ -96,6 +96,12 @@ def test_a_file_knows_where_it_stands_and_loses_an_unfinished_line(tmp_path: Pat
     path.write_bytes(whole + line_of(Raw(5))[:-10])
     assert written(path, Raw(5)) == {0: 5, 2: 10}
     assert path.read_bytes() == whole + line_of(Raw(5))
+
+
+def test_a_topic_is_no_target_of_itself_whoever_asks() -> None:
+    target = TopicTarget({"bootstrap_servers": "127.0.0.1:1"}, TOPIC, TOPIC, "g", FakeClock())
+    with pytest.raises(ConfigError, match="no target of itself"):
+        asyncio.run(target.open(4))
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"{}\n", line_of(Raw(topic="mail.raw.haraka"))])
