@@ -36,7 +36,7 @@ export function moment(seconds) {
 /** A round number that is at least as high. */
 function ceiling(value) {
   const unit = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 5, 10].map((step) => step * unit).find((step) => step >= value);
+  return [1, 2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= value);
 }
 
 function bars(series, names, highest, width) {
