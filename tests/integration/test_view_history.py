@@ -9,8 +9,10 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -24,8 +26,10 @@ from consumers.view.stored import Stored
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 from pipeline.fold.board import Board
 from tests.kit.frames import Row, frame
-from tests.kit.postgres import PASSWORD, Database, PostgresServer
+from tests.kit.postgres import PASSWORD, Database, PostgresServer, postgres_server
 from tests.kit.sink import PANES, item, made, stored
+from tests.kit.stand import now_ms
+from tests.kit.view import assert_described, viewed
 
 pytestmark = pytest.mark.integration
 
@@ -47,7 +51,7 @@ def pane(user: str, event_type: str, start: int, count: int) -> dict[str, Any]:
 
 def put(database: Database, panes: Iterable[dict[str, Any]]) -> None:
     async def store() -> None:
-        sink = made(database.dsn, NOW)
+        sink = made(database.dsn, max(NOW, now_ms()))
         await sink.open()
         records = [item(at, json.dumps(one).encode(), PANES) for at, one in enumerate(panes)]
         if records:
@@ -206,3 +210,27 @@ def test_a_server_that_was_started_again_is_asked_again(database: Database) -> N
                 )
 
     asyncio.run(asked())
+
+
+def test_the_service_asks_its_store_says_when_it_is_away_and_asks_again(
+    broker: str, tmp_path: Path
+) -> None:
+    now = now_ms()
+    with postgres_server() as server, server.database() as database:
+        put(database, [pane("ann", "sent", (now - 2 * DAY_MS) // PANE * PANE, 3)])
+        sinks = {"postgres": {"dsn": database.dsn, "listen": "127.0.0.1:0"}}
+        with viewed(broker, tmp_path, sinks=sinks) as (_, view):
+            series = "/api/v1/series?dimension=user&key=ann&from="
+            older, newer = f"{series}{(now - 3 * DAY_MS) // 1000}", f"{series}{now // 1000 - 60}"
+            told = httpx.get(view.url + older).json()
+            assert (told["events"]["sent"][0], sum(told["events"]["sent"])) == (3, 3)
+            assert_described(view, tmp_path, "--include-path", "/api/v1/series")
+            server.crash()
+            away = httpx.get(view.url + older, timeout=30)
+            assert (away.status_code, away.json()["error"]) == (503, "store_unavailable")
+            assert httpx.get(view.url + newer).status_code == 200
+            assert view.answers("/health")
+            server.start()
+            assert httpx.get(view.url + older, timeout=30).json()["events"] == told["events"]
+            assert PASSWORD not in view.said(100_000)
+            assert view.stop() == 0
