@@ -42,14 +42,17 @@ export function top(box, answer, open) {
     return;
   }
   const types = [...new Set(answer.top.flatMap((row) => Object.keys(row.events)))];
-  const columns = [...answer.labels, ...types.map((type) => `#${type}`), 'first seen', 'last seen', 'last reply'];
+  const detailed = answer.top.some((row) => row.first_seen !== null);
+  const details = detailed ? ['first seen', 'last seen', 'last reply'] : [];
+  const columns = [...answer.labels, ...types.map((type) => `#${type}`), ...details];
   const rows = answer.top.map((row) => {
     const values = Object.values(row.key);
     const button = element('button', { type: 'button' }, values[0]);
     button.addEventListener('click', () => open(answer.dimension, values));
     const counts = types.map((type) => number(row.events[type] ?? 0));
     const reply = element('td', { class: 'reply' }, element('span', { title: row.last_reply }, text(row.last_reply)));
-    return [button, ...values.slice(1), ...counts, since(row.first_seen), since(row.last_seen), reply];
+    const seen = detailed ? [since(row.first_seen), since(row.last_seen), reply] : [];
+    return [button, ...values.slice(1), ...counts, ...seen];
   });
   // The focus stays where it was: the table is made anew with every update.
   const before = box.contains(document.activeElement) ? document.activeElement.textContent : null;
