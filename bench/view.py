@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from bench.figures import Figure
 from consumers.view.alerts import Alerts
 from consumers.view.answers import Answers
+from consumers.view.history import History
 from consumers.view.http import ViewHttp
 from consumers.view.live import LiveEvents
 from consumers.view.messages import Messages
@@ -77,12 +78,13 @@ def filled(now_ms: int) -> Board:
 
 
 async def _asked(board: Board, clock: SystemClock) -> list[Figure]:
-    recent = Recent()
-    answers = Answers(board, recent, Nodes(), Alerts(), lambda: True)
+    recent, alerts = Recent(), Alerts()
+    answers = Answers(board, recent, Nodes(), alerts, lambda: True)
     messages = Messages((), Privacy(b"bench"))
-    live = LiveEvents(recent, clock)
+    live = LiveEvents(recent, alerts, clock)
     settings = ViewSettings(listen=Address("127.0.0.1", 0))
-    http = ViewHttp(settings, answers, recent, messages, live, CollectorRegistry(), list)
+    history = History(answers, None)
+    http = ViewHttp(settings, answers, history, recent, messages, live, CollectorRegistry(), list)
     app = web.Application(middlewares=middlewares(Guard(settings.listen)))
     http.add_to(app)
     site = await start_site(app, settings.listen)

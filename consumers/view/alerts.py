@@ -12,6 +12,9 @@ from pipeline.core.timestamp import epoch_ms
 
 TOPIC: Final = "alerts"
 MAX_ALERTS: Final = 1_000
+"""Episodes that go on, and as many that ended."""
+_LEAST_MS: Final = 100_000_000_000
+"""A number from here on is milliseconds since the epoch, below seconds."""
 
 
 class Alert(msgspec.Struct):
@@ -25,11 +28,14 @@ class Alert(msgspec.Struct):
 
 
 class Alerts:
-    """The newest episodes, those that go on among them."""
+    """The newest episodes; those that ended never crowd out those that go on."""
 
     def __init__(self) -> None:
         """Know none yet."""
-        self._held: Lru[bytes, Alert] = Lru(MAX_ALERTS)
+        self._open: Lru[bytes, Alert] = Lru(MAX_ALERTS)
+        self._ended: Lru[bytes, Alert] = Lru(MAX_ALERTS)
+        self.changes = 0
+        """Grows with every record, so that a reader knows when to look again."""
         self.unusable = 0
         """Records that could not be read."""
 
@@ -37,22 +43,34 @@ class Alerts:
         """Take one record; one that is unusable is counted."""
         try:
             alert = msgspec.json.decode(value, type=Alert)
-            alert.since = epoch_ms(alert.since) / 1000
+            alert.since = _seconds(alert.since)
             if alert.until is not None:
-                alert.until = epoch_ms(alert.until) / 1000
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecordError):
+                alert.until = _seconds(alert.until)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecordError, RecursionError):
             self.unusable += 1
             return
-        # An end that came before its beginning, of another partition, stays.
+        self.changes += 1
         identity = msgspec.json.encode([alert.kind, alert.key, alert.since])
-        held = self._held.get(identity)
-        if held is None or held.until is None:
-            self._held.put(identity, alert)
+        if alert.until is not None:
+            begun = self._open.pop(identity)
+            if not alert.evidence and begun is not None:
+                alert.evidence = begun.evidence
+            self._ended.put(identity, alert)
+        elif self._ended.get(identity) is None:
+            # An end that came before its beginning, of another partition, stays.
+            self._open.put(identity, alert)
 
     def shown(self) -> list[dict[str, Any]]:
         """Return the episodes as JSON has them: open ones first, the newest first."""
+        held = [alert for lru in (self._open, self._ended) for _, alert in lru.items()]
         alerts = sorted(
-            (msgspec.to_builtins(alert) for _, alert in self._held.items()),
+            map(msgspec.to_builtins, held),
             key=lambda alert: (alert["until"] is not None, -alert["since"]),
         )
-        return list(alerts)
+        return alerts[:MAX_ALERTS]
+
+
+def _seconds(moment: str | float) -> float:
+    if not isinstance(moment, str) and moment >= _LEAST_MS:
+        moment = moment / 1000
+    return epoch_ms(moment) / 1000

@@ -68,7 +68,7 @@ class Answers:
             }
             for family in FAMILIES
         }
-        return self._answer(windows=windows, dimensions=dimensions)
+        return self.told(windows=windows, dimensions=dimensions)
 
     def nodes(self) -> dict[str, Any]:
         """Return every node that was heard of, and what events come from."""
@@ -84,11 +84,11 @@ class Answers:
             }
             for (source, origin), held in self._recent.sources()
         ]
-        return self._answer(nodes=self._nodes.shown(now_ms), sources=sources)
+        return self.told(nodes=self._nodes.shown(now_ms), sources=sources)
 
     def alerts(self) -> dict[str, Any]:
         """Return the newest alerts."""
-        return self._answer(alerts=self._alerts.shown())
+        return self.told(alerts=self._alerts.shown())
 
     def top(
         self, dimension: str, window: str, event_type: str | None, n: int, by: str | None
@@ -116,7 +116,7 @@ class Answers:
                 self._board, family, window_ms, event_type, _bounded_labels(family).index(by)
             )
             labels = [by]
-        return self._answer(
+        return self.told(
             dimension=dimension,
             window=window,
             event_type=event_type,
@@ -134,10 +134,7 @@ class Answers:
         Raises:
             RefusedError: The key has another number of fields, or the time is not in memory.
         """
-        family = FAMILY[dimension]
-        if key and len(key) != len(family.fields):
-            fields = ", ".join(family.labels)
-            raise RefusedError(400, "invalid_parameter", f"key: give it once for each of {fields}")
+        family, joined = FAMILY[dimension], _joined(FAMILY[dimension], key)
         now_ms = self._board.now_ms
         window_ms = self._window_since(from_ms)
         to_ms = now_ms if to_ms is None else min(to_ms, now_ms)
@@ -149,9 +146,8 @@ class Answers:
             raise RefusedError(
                 404,
                 "not_in_memory",
-                f"from: the view holds {length}, and has no older store to ask",
+                f"from: the view holds {length}, and has no older store to ask: sinks.postgres",
             )
-        joined = KEY_SEPARATOR.join(key) if key else None
         held = self._board.history(family, window_ms, Sum.COUNT, joined)
         times = [start for start in starts if first <= start <= to_ms]
         columns = {
@@ -159,13 +155,44 @@ class Answers:
             for number, name in enumerate(EVENT_TYPES)
             if name in family.event_types
         }
-        return self._answer(
+        return self.told(
             dimension=dimension,
             key=dict(zip(family.labels, key, strict=True)) if key else None,
             step_s=step // 1000,
             times=[start // 1000 for start in times],
             events={name: column for name, column in columns.items() if any(column)},
         )
+
+    @property
+    def now_ms(self) -> int:
+        """Return the clock of all windows."""
+        return self._board.now_ms
+
+    @property
+    def begins_ms(self) -> int:
+        """Return the start of the oldest pane in memory."""
+        return panes_of_window(self._board.now_ms, self._board.windows_ms[-1])[0]
+
+    def counts(
+        self, dimension: str, key: tuple[str, ...], first_ms: int, to_ms: int
+    ) -> dict[int, dict[str, int]]:
+        """Return events by type of the panes that begin from *first_ms* to *to_ms*, by their start.
+
+        Raises:
+            RefusedError: The key has another number of fields.
+        """
+        family = FAMILY[dimension]
+        window_ms = self._board.windows_ms[-1]
+        held = self._board.history(family, window_ms, Sum.COUNT, _joined(family, key))
+        return {
+            start: {
+                name: int(counted[number])
+                for number, name in enumerate(EVENT_TYPES)
+                if name in family.event_types and counted[number]
+            }
+            for start, counted in held.items()
+            if first_ms <= start <= to_ms
+        }
 
     def _window_since(self, from_ms: int | None) -> int:
         """Return a window that holds *from_ms*, if any does: up to an hour its panes are short."""
@@ -196,7 +223,7 @@ class Answers:
         if not windows and domain is None:
             raise RefusedError(404, "unknown_destination", "No mail to this domain is in memory.")
         detail = self._recent.detail("destination", name)
-        return self._answer(
+        return self.told(
             domain=name,
             events=windows,
             classes=self._classes(name),
@@ -246,8 +273,17 @@ class Answers:
             **_detailed(detail),
         }
 
-    def _answer(self, **fields: Any) -> dict[str, Any]:
+    def told(self, **fields: Any) -> dict[str, Any]:
+        """Return an answer: when and whether it is complete, and *fields*."""
         return {"at": self._board.now_ms / 1000, "complete": self._complete(), **fields}
+
+
+def _joined(family: Family, key: tuple[str, ...]) -> str | None:
+    """Return the key as the board has it; None: it is empty, for all keys."""
+    if key and len(key) != len(family.fields):
+        fields = ", ".join(family.labels)
+        raise RefusedError(400, "invalid_parameter", f"key: give it once for each of {fields}")
+    return KEY_SEPARATOR.join(key) if key else None
 
 
 def _bounded_labels(family: Family) -> list[str]:

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 
 from consumers.view.answers import Answers, RefusedError
+from consumers.view.history import History
 from consumers.view.live import LiveEvents
 from consumers.view.messages import Messages
 from consumers.view.openapi import described
@@ -52,6 +53,7 @@ class ViewHttp:
         self,
         settings: ViewSettings,
         answers: Answers,
+        history: History,
         recent: Recent,
         messages: Messages,
         live: LiveEvents,
@@ -61,6 +63,7 @@ class ViewHttp:
         """Serve what *answers* says; *waiting* says why it is not complete."""
         self._settings = settings
         self._answers = answers
+        self._history = history
         self._recent = recent
         self._messages = messages
         self._live = live
@@ -100,7 +103,8 @@ class ViewHttp:
     async def _series(self, _request: web.Request, values: Values) -> web.Response:
         from_ms, to_ms = (moment_of(name, values[name]) for name in ("from", "to"))
         (dimension,) = values["dimension"]
-        return _json(self._answers.series(dimension, tuple(values["key"]), from_ms, to_ms))
+        key = tuple(values["key"])
+        return _json(await self._history.series(dimension, key, from_ms, to_ms))
 
     async def _destination(self, _request: web.Request, values: Values) -> web.Response:
         (domain,) = values["domain"]

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 from aiohttp import hdrs, web
 
+from consumers.view.alerts import Alerts
 from consumers.view.answers import RefusedError
 from consumers.view.recent import Live, Recent
 from pipeline.kit.clock import Clock
@@ -25,9 +26,10 @@ WRITE_LIMIT_S: Final = 30.0
 class LiveEvents:
     """Serves the newest events to any number of readers, without a queue for each."""
 
-    def __init__(self, recent: Recent, clock: Clock) -> None:
-        """Show what *recent* holds."""
+    def __init__(self, recent: Recent, alerts: Alerts, clock: Clock) -> None:
+        """Show what *recent* holds, and say when *alerts* changed."""
         self._recent = recent
+        self._alerts = alerts
         self._clock = clock
         self._boot = secrets.token_hex(4)
         self._stopping = asyncio.Event()
@@ -66,6 +68,7 @@ class LiveEvents:
         self, request: web.Request, response: web.StreamResponse, event_type: str | None
     ) -> None:
         place = self._place(request.headers.get("Last-Event-ID", ""))
+        changes = 0
         while not self._stopping.is_set():
             newest = self._recent.live(place)
             wanted = [one for one in newest if event_type in (None, one.event.event_type)]
@@ -77,8 +80,12 @@ class LiveEvents:
             }
             place = newest[-1].number if newest else place
             text = f"id: {self._boot}-{place}\nevent: events\ndata: "
+            message = text.encode() + orjson.dumps(told) + b"\n\n"
+            if changes != self._alerts.changes:
+                changes = self._alerts.changes
+                message += f'event: alerts\ndata: {{"changes": {changes}}}\n\n'.encode()
             async with asyncio.timeout(WRITE_LIMIT_S):
-                await response.write(text.encode() + orjson.dumps(told) + b"\n\n")
+                await response.write(message)
             await self._pause()
 
     async def _pause(self) -> None:

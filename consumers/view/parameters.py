@@ -169,7 +169,7 @@ def routes(windows: Sequence[str]) -> tuple[Route, ...]:
                 Parameter("from", f"First moment, {moment}; absent: an hour ago.", pattern=_TIME),
                 Parameter("to", f"Last moment, {moment}; absent: now.", pattern=_TIME),
             ),
-            statuses=(404,),
+            statuses=(404, 503),
         ),
         Route(
             "/api/v1/destinations/{domain}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -20,13 +20,15 @@ from consumers.view.alerts import Alerts
 from consumers.view.answers import Answers
 from consumers.view.folding import Folding
 from consumers.view.frames import Frames
+from consumers.view.history import History
 from consumers.view.http import ViewHttp
 from consumers.view.live import LiveEvents
 from consumers.view.messages import Messages, Rules
 from consumers.view.nodes import Nodes
 from consumers.view.recent import Recent
+from consumers.view.stored import Stored
 from pipeline.core.errors import ConfigError, TransientError
-from pipeline.core.pane import HOUR_MS, MINUTE_MS
+from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS
 from pipeline.fold.board import Board, schema_of
 from pipeline.kit import listen, service
 from pipeline.kit.clock import Clock
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 NAME: Final = "view"
 EVENTS_BACK_MS: Final = 10 * MINUTE_MS
 """Single events are remembered from so long before the start on; sums, from the longest window."""
+ALERTS_BACK_MS: Final = 30 * DAY_MS
+"""As long as alerts are kept: an episode may have begun long ago."""
 AGAIN_S: Final = 10.0
 _YIELD_EVERY: Final = 100
 
@@ -88,20 +92,27 @@ class Following:
                     await asyncio.sleep(0)
 
 
+class Closable(Protocol):
+    """What holds connections."""
+
+    async def close(self) -> None:
+        """Close them."""
+
+
 class _Site:
     """A part of the view's process: the listener, the first to start and the last to stop."""
 
     name = NAME
 
     def __init__(
-        self, settings: Settings, view: ViewSettings, http: ViewHttp, messages: Messages
+        self, settings: Settings, view: ViewSettings, http: ViewHttp, opened: Sequence[Closable]
     ) -> None:
         metrics = settings.metrics
         self._guard = listen.Guard(view.listen, view.allow, metrics.username, metrics.password)
         self._guard.require_protection()
         self._view = view
         self._http = http
-        self._messages = messages
+        self._opened = opened
         self._site = listen.AnnouncedSite(settings.data_dir, NAME)
 
     async def start(self) -> None:
@@ -116,7 +127,8 @@ class _Site:
 
     async def stop(self) -> None:
         await self._site.stop()
-        await self._messages.close()
+        for one in self._opened:
+            await one.close()
 
 
 async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) -> None:
@@ -143,15 +155,21 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) 
     folding = Folding(client, names.of("deltas"), frames, board, clock)
     recent, nodes, alerts = Recent(), Nodes(), Alerts()
     messages = Messages(settings.zonemta.nodes if settings.zonemta else (), rules)
-    live = LiveEvents(recent, clock)
+    live = LiveEvents(recent, alerts, clock)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(
         _Own(lambda: own_metrics(board, folding, recent, nodes, alerts, live.readers))
     )
     for known in (ProcessCollector, PlatformCollector, GCCollector):
         known(registry=registry)
+    postgres = settings.sinks.postgres
+    stored = Stored(postgres.dsn) if postgres is not None else None
     answers = Answers(board, recent, nodes, alerts, lambda: folding.complete)
-    http = ViewHttp(view, answers, recent, messages, live, registry, folding.waiting)
+    http = ViewHttp(
+        view, answers, History(answers, stored), recent, messages, live, registry, folding.waiting
+    )
+
+    opened: list[Closable] = [messages] if stored is None else [messages, stored]
 
     def follow(topic: str, back_ms: int, take: Take) -> Following:
         start = Since(clock.now_ms() - back_ms)
@@ -160,11 +178,13 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) 
 
     await service.serve(
         [
-            _Site(settings, view, http, messages),
+            _Site(settings, view, http, opened),
             folding,
             follow(names.of("events"), EVENTS_BACK_MS, _events(recent)),
             follow(names.of("raw.node"), HOUR_MS, _nodes(nodes)),
-            follow(names.prefix + ALERTS, 24 * HOUR_MS, lambda one: alerts.take(one.value or b"")),
+            follow(
+                names.prefix + ALERTS, ALERTS_BACK_MS, lambda one: alerts.take(one.value or b"")
+            ),
         ]
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from tests.kit.oracle import HOUR, MINUTE, Recount
 from tests.kit.processes import mailstream, wait_until
 from tests.kit.stand import Stand, now_ms
 from tests.kit.traffic import CLASSES
-from tests.kit.view import ANY_VIEW, KEY, View, viewed, wait_until_equal
+from tests.kit.view import ANY_VIEW, KEY, View, assert_described, viewed, wait_until_equal
 
 pytestmark = pytest.mark.integration
 
@@ -220,22 +219,7 @@ def test_the_page_asks_nobody_else_and_runs_no_script_of_others(shown: tuple[Sta
 
 def test_the_description_holds_whatever_is_asked(shown: tuple[Stand, View]) -> None:
     st, view = shown
-    ran = subprocess.run(
-        [
-            Path(sys.executable).with_name("st"),
-            *("run", f"{view.url}/openapi.json", "--no-color", "--max-examples", "60"),
-            # It never ends; and what one parameter means for another, a schema cannot say.
-            *("--exclude-path", "/api/v1/events", "--exclude-checks", "positive_data_acceptance"),
-            # Without it the listener refuses to look at what has a body.
-            *("-H", "Content-Type: application/json", "-H", f"X-API-Key: {KEY}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        cwd=st.folder,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert_described(view, st.folder)
 
 
 def test_the_view_s_own_metrics_tell_what_it_has_read(shown: tuple[Stand, View]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from consumers.view import live as streams
+from consumers.view.alerts import Alerts
 from consumers.view.answers import RefusedError
 from consumers.view.live import MOST, LiveEvents
 from consumers.view.recent import MAX_LIVE, Recent
@@ -24,7 +25,7 @@ from pipeline.kit.values import Address
 
 @asynccontextmanager
 async def served(recent: Recent) -> AsyncIterator[tuple[LiveEvents, httpx.AsyncClient]]:
-    live = LiveEvents(recent, SystemClock())
+    live = LiveEvents(recent, Alerts(), SystemClock())
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:

@@ -13,6 +13,7 @@ from consumers.view.nodes import Nodes
 from consumers.view.recent import Recent
 from pipeline.core.event import MailEvent
 from pipeline.core.timestamp import rfc3339
+from pipeline.detect.alerts import Alert, Kind, encode_alert
 
 NOW = 1_700_000_000_000
 
@@ -194,3 +195,24 @@ def test_what_is_no_alert_is_counted_and_old_ones_make_room() -> None:
     for number in range(MAX_ALERTS + 10):
         alerts.take(alert(number))
     assert len(alerts.shown()) == MAX_ALERTS
+
+
+def test_alerts_of_the_detector_are_read_and_what_ended_crowds_out_no_open_one() -> None:
+    alerts = Alerts()
+    begun = Alert(Kind.IP_BLOCKED, ("203.0.113.7", "google"), NOW, None, {"block_ratio": 1})
+    alerts.take(encode_alert(begun))
+    (shown,) = alerts.shown()
+    assert (shown["kind"], shown["key"]) == ("ip_blocked", ["203.0.113.7", "google"])
+    assert (shown["since"], shown["until"]) == (NOW / 1000, None)
+    for number in range(1, MAX_ALERTS + 10):
+        alerts.take(alert(number))
+        alerts.take(alert(number, NOW / 1000 + number))
+    assert alerts.shown()[0] == shown
+    assert len(alerts.shown()) == MAX_ALERTS
+    assert alerts.unusable == 0
+    again = Alerts()
+    again.take(encode_alert(begun))
+    again.take(encode_alert(Alert(begun.kind, begun.key, NOW, NOW + 300_000)))
+    (ended,) = again.shown()
+    assert (ended["until"], ended["evidence"]) == (NOW / 1000 + 300, {"block_ratio": 1})
+    assert again.changes == 2

@@ -10,9 +10,10 @@ const CUSTOMER_TYPES = ['sent', 'delivered', 'deferred', 'bounced', 'rejected', 
 const at = (id) => document.getElementById(id);
 const state = { metrics: null, detail: null, live: [], source: null, paused: false };
 
-async function ask(path, parameters = {}) {
+async function ask(path, parameters = {}, headers = {}) {
   const query = new URLSearchParams(parameters);
-  const answer = await fetch(`api/v1/${path}${query.size ? `?${query}` : ''}`, { signal: AbortSignal.timeout(10000) });
+  const signal = AbortSignal.timeout(10000);
+  const answer = await fetch(`api/v1/${path}${query.size ? `?${query}` : ''}`, { signal, headers });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.detail);
   return told;
@@ -81,6 +82,26 @@ async function showRoutes() {
   panels.top(at('routes-table'), answer, openDetail);
 }
 
+function showAlerts() {
+  return panel(at('alerts-list'), async () => panels.alerts(at('alerts-list'), at('alerts-note'), await ask('alerts')));
+}
+
+/** The key is in its field and in the header, and nowhere else. */
+async function lookUp(event) {
+  event.preventDefault();
+  const box = at('message-body');
+  panels.note(box, 'empty', 'Asking…');
+  const id = at('message-id').value.trim();
+  try {
+    // A header takes Latin letters alone: anything else is no key.
+    if (/[^\x20-\x7e]/.test(at('message-key').value)) throw new Error('The key has characters that no key has.');
+    const answer = await ask(`messages/${encodeURIComponent(id)}`, {}, { 'X-API-Key': at('message-key').value });
+    panels.message(box, answer);
+  } catch (error) {
+    panels.note(box, 'error', `Not found: ${error.message}`);
+  }
+}
+
 async function showDetail() {
   if (state.detail === null) return;
   const { dimension, key } = state.detail;
@@ -131,7 +152,7 @@ async function update() {
     panel(at('classes'), () => showGroup(at('classes'), 'failure', 'bounce_class', 'No failures.')),
     panel(at('routes-table'), showRoutes),
     panel(at('nodes-table'), async () => panels.nodes(at('nodes-table'), at('sources-table'), await ask('nodes'))),
-    panel(at('alerts-list'), async () => panels.alerts(at('alerts-list'), await ask('alerts'))),
+    showAlerts(),
     panel(at('detail-body'), showDetail),
   ]);
 }
@@ -152,6 +173,7 @@ function follow() {
     at('live-note').textContent = leftOut > 0 ? `${number(leftOut)} more in the last second.` : '';
     if (!state.paused) panels.live(at('live-table'), state.live);
   });
+  state.source.addEventListener('alerts', showAlerts);
   state.source.addEventListener('error', () => {
     at('live-note').textContent = 'Interrupted: connecting again…';
     // A browser gives up where it was answered with an error: then we begin anew.
@@ -165,6 +187,7 @@ function listen() {
   at('detail-close').addEventListener('click', closeDetail);
   at('detail').addEventListener('keydown', (event) => { if (event.key === 'Escape') closeDetail(); });
   at('live-type').addEventListener('change', () => { state.live = []; panels.live(at('live-table'), []); follow(); });
+  at('message-form').addEventListener('submit', lookUp);
   at('pause').addEventListener('click', () => {
     state.paused = !state.paused;
     at('pause').setAttribute('aria-pressed', String(state.paused));

@@ -26,10 +26,17 @@ export const number = (value) => value.toLocaleString('en');
 
 export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString('en-GB');
 
+/** A time of day, with the date if it is another day. */
+export function moment(seconds) {
+  const date = new Date(seconds * 1000);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? clock(seconds) : `${date.toLocaleDateString('sv-SE')} ${clock(seconds).slice(0, 5)}`;
+}
+
 /** A round number that is at least as high. */
 function ceiling(value) {
   const unit = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 5, 10].map((step) => step * unit).find((step) => step >= value);
+  return [1, 2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= value);
 }
 
 function bars(series, names, highest, width) {

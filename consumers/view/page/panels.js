@@ -1,6 +1,6 @@
 /** What each panel shows of an answer of the API.  Texts are only ever set as text, never as HTML. */
 
-import { clock, element, number } from './chart.js';
+import { clock, element, moment, number } from './chart.js';
 
 /** A source that is silent for longer is marked. */
 const QUIET_S = 300;
@@ -42,14 +42,17 @@ export function top(box, answer, open) {
     return;
   }
   const types = [...new Set(answer.top.flatMap((row) => Object.keys(row.events)))];
-  const columns = [...answer.labels, ...types.map((type) => `#${type}`), 'first seen', 'last seen', 'last reply'];
+  const detailed = answer.top.some((row) => row.first_seen !== null);
+  const details = detailed ? ['first seen', 'last seen', 'last reply'] : [];
+  const columns = [...answer.labels, ...types.map((type) => `#${type}`), ...details];
   const rows = answer.top.map((row) => {
     const values = Object.values(row.key);
     const button = element('button', { type: 'button' }, values[0]);
     button.addEventListener('click', () => open(answer.dimension, values));
     const counts = types.map((type) => number(row.events[type] ?? 0));
     const reply = element('td', { class: 'reply' }, element('span', { title: row.last_reply }, text(row.last_reply)));
-    return [button, ...values.slice(1), ...counts, since(row.first_seen), since(row.last_seen), reply];
+    const seen = detailed ? [since(row.first_seen), since(row.last_seen), reply] : [];
+    return [button, ...values.slice(1), ...counts, ...seen];
   });
   // The focus stays where it was: the table is made anew with every update.
   const before = box.contains(document.activeElement) ? document.activeElement.textContent : null;
@@ -105,17 +108,59 @@ export function nodes(box, sourcesBox, answer) {
   box.replaceChildren(table('Nodes and what sends from them', columns, rows));
 }
 
-export function alerts(box, answer) {
+const KINDS = {
+  hijacked_account: 'account sends as it never did',
+  ip_blocked: 'provider refuses our address',
+};
+
+/** What is held of a value of JSON, as a list of names and values: nested ones within. */
+function evidence(value) {
+  if (value === null || typeof value !== 'object') return typeof value === 'number' ? number(value) : text(value);
+  const entries = Object.entries(value);
+  if (Array.isArray(value) && value.every((one) => typeof one !== 'object')) return value.map(text).join(', ');
+  return element('dl', {}, ...entries.flatMap(([name, one]) => [
+    element('dt', {}, name.replaceAll('_', ' ')), element('dd', {}, evidence(one))]));
+}
+
+export function alerts(box, noteBox, answer) {
+  const open = answer.alerts.filter((alert) => alert.until === null).length;
+  const said = open === 0 ? '' : `${number(open)} open`;
+  if (noteBox.textContent !== said) noteBox.textContent = said;
   if (answer.alerts.length === 0) {
     note(box, 'empty', 'No alerts.');
     return;
   }
-  const rows = answer.alerts.slice(0, 100).map((alert) => {
+  // Made anew only if there is news: what is open or has the focus stays as it is.
+  const shown = answer.alerts.slice(0, 100);
+  const news = JSON.stringify(shown);
+  if (box.dataset.shown === news && box.querySelector('table') !== null) return;
+  const name = (alert) => JSON.stringify([alert.kind, alert.key, alert.since]);
+  const opened = new Set([...box.querySelectorAll('details[open]')].map((one) => one.dataset.alert));
+  const focused = box.contains(document.activeElement) ? document.activeElement.parentElement.dataset.alert : null;
+  const rows = shown.map((alert) => {
     const state = alert.until === null
-      ? element('td', { class: 'silent' }, '● open') : element('td', {}, `until ${clock(alert.until)}`);
-    return [alert.kind, [alert.key].flat().join(' '), clock(alert.since), state, JSON.stringify(alert.evidence)];
+      ? element('td', { class: 'silent' }, '● open') : element('td', {}, `ended, until ${moment(alert.until)}`);
+    const of = [alert.key].flat().map(text).join(' · ');
+    const more = element('details', { 'data-alert': name(alert) },
+      element('summary', { 'aria-label': `Evidence about ${of}` }, 'Evidence'), evidence(alert.evidence));
+    more.open = opened.has(name(alert));
+    return [KINDS[alert.kind] ?? alert.kind.replaceAll('_', ' '), of, moment(alert.since), state, more];
   });
-  box.replaceChildren(table('Newest alerts', ['kind', 'of', 'since', 'state', 'evidence'], rows));
+  box.replaceChildren(table('Open ones first, then the newest', ['what', 'of', 'since', 'state', 'evidence'], rows));
+  box.dataset.shown = news;
+  if (focused) [...box.querySelectorAll('details')].find((one) => one.dataset.alert === focused)?.firstChild.focus();
+}
+
+/** A message of the queue. */
+export function message(box, answer) {
+  const facts = [['queue id', answer.queue_id], ['node', answer.node],
+    ...Object.entries(answer.message).map(([name, value]) => [name, [value].flat().map(text).join(', ')])];
+  const rows = answer.deliveries.map((one) => [
+    text(one.seq), text(one.recipient), text(one.status), text(one.zone), text(one.deferred?.count),
+    element('td', { class: 'reply' }, element('span', {}, text(one.deferred?.response)))]);
+  box.replaceChildren(
+    table('Message', ['what', 'value'], facts),
+    table('Deliveries', ['no.', 'recipient', 'state', 'zone', '#attempts put off', 'last reply'], rows));
 }
 
 export function live(box, events) {
