@@ -21,7 +21,7 @@ from mailstream.simulation.replies import RECEIVERS
 from pipeline.core import posted
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
-from pipeline.core.families import PUBLISHED
+from pipeline.core.publication import PUBLISHED
 from pipeline.core.tally import Tally
 from pipeline.core.timestamp import rfc3339
 from pipeline.core.topics import TopicNames

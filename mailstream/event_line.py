@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mailstream.commands.common import printable
 from pipeline.core.event import MailEvent
-from pipeline.core.families import ARRIVED
+from pipeline.core.membership import ARRIVED
 
 STYLES: Final = {
     "delivered": "green",

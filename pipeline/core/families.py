@@ -47,9 +47,6 @@ LOGIN_TYPES: Final = ("auth_succeeded", "auth_failed")
 
 PROBE_TYPES: Final = ("probe",)
 
-ARRIVED: Final = frozenset({"inbox", "junk"})
-"""Outcomes of probes that arrived in time."""
-
 
 class Mail(StrEnum):
     """Which events a family counts."""
@@ -400,6 +397,3 @@ FAMILIES: Final = (
 """Every family.  Frames carry names, so rows may be added, removed and reordered."""
 
 FAMILY: Final = {family.name: family for family in FAMILIES}
-
-PUBLISHED: Final = ("user", "ip", "ip_provider")
-"""Families whose closed panes consumers get, if nothing else is configured."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline.core.event import MailEvent
-from pipeline.core.families import ARRIVED, Mail
+from pipeline.core.families import Mail
+
+ARRIVED: Final = frozenset({"inbox", "junk"})
+"""Outcomes of probes that arrived in time."""
 
 SOURCES_WITHOUT_SENT: Final = frozenset({"cpanel"})
 """Sources that report outcomes only: their recipients and bytes are taken from outcomes."""

@@ -27,6 +27,8 @@ from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
 from pipeline.core.pane import MINUTE_MS
 from pipeline.core.tally import BOUNDS_SECONDS
 
+PUBLISHED: Final = ("user", "ip", "ip_provider")
+"""Families whose closed panes consumers get, if nothing else is configured."""
 PUBLISHED_MS: Final = 5 * MINUTE_MS
 """Length of the panes that consumers get."""
 SUMS: Final = ("count", "recipients", "bytes", "delivery_ms_sum")

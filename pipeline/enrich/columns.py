@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
-from pipeline.core.families import ARRIVED, FAMILIES, Family, Mail, Sum
-from pipeline.core.membership import counts_volume
+from pipeline.core.families import FAMILIES, Family, Mail, Sum
+from pipeline.core.membership import ARRIVED, counts_volume
 
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -14,8 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.core.dimensions import DIMENSION_FIELDS, chosen
-from pipeline.core.families import PUBLISHED, Family
+from pipeline.core.families import Family
 from pipeline.core.pane import DAY_MS, HOUR_MS, MINUTE_MS, pane_length
+from pipeline.core.publication import PUBLISHED
 from pipeline.core.topics import TOPICS, Topic, TopicNames
 from pipeline.kit.settings_base import (
     SECOND_MS,

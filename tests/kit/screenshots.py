@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from mailstream.simulation.probes import ProbePlan, probes
 from mailstream.simulation.traffic import traffic
@@ -67,10 +66,6 @@ async def fill(st: Stand) -> None:
     for name in ("zonemta", "haraka"):
         await write(st, name, [record for source, record in mail if source == name])
     await write(st, "probe", [probe_record(one.record, one.origin, now) for one in probes(plan)])
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(st.topic("alerts"), st.partitions, 1)])
-    await admin.close()
     async with AIOKafkaProducer(bootstrap_servers=st.bootstrap) as producer:
         for one in alerts(now):
             await producer.send_and_wait(st.topic("alerts"), encode_alert(one), key=alert_key(one))

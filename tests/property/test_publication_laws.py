@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipeline.core.batch import TopicPartition
 from pipeline.core.delta import VERSION, DeltaFrame, encode_frame
 from pipeline.core.event import MailEvent
-from pipeline.core.families import PUBLISHED
 from pipeline.core.pane import FUTURE_AFTER_MS
+from pipeline.core.publication import PUBLISHED
 from pipeline.core.published import decode_pane, records_of
 from pipeline.core.rollup import GRACE_MS, PANES_TIER, Cut, decode_cut, deltas_since, of_use
 from pipeline.core.timestamp import rfc3339
