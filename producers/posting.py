@@ -23,6 +23,7 @@ from pipeline.core.event import partition_of
 from pipeline.core.posted import PostedEvent, check_fields, decode, drop_own, encode, malformed
 from pipeline.core.timestamp import epoch_ms
 from pipeline.core.topics import TopicNames
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 from producers.unique_keys import count_key_ends, count_pairs, load, only_these, unknown_keys
 
@@ -98,13 +99,21 @@ class Posting(Post):
     """
 
     def __init__(
-        self, sender: Sender, names: TopicNames, partitions: int, privacy: Privacy, received_ms: int
+        self,
+        sender: Sender,
+        names: TopicNames,
+        partitions: int,
+        privacy: Privacy,
+        received_ms: int,
+        known: KnownNames,
     ) -> None:
-        """Make records for the raw topic of *sender*'s source."""
+        """Make records for the raw topic of *sender*'s source; names that are not *known* are hidden."""
         super().__init__(sender)
         self._topic = names.of(f"raw.{sender.source}")
         self._partitions = partitions
         self._privacy = privacy
+        self._known = known
+        self._received_ms = received_ms
         self._headers = (
             ("source", sender.source.encode()),
             ("feed", FEED),
@@ -164,7 +173,8 @@ class Posting(Post):
         return encode(event)
 
     def _add(self, event: PostedEvent, value: bytes, index: int) -> None:
-        if self._privacy.apply(event, self.sender.source):
+        hidden = self._hide_unknown(event)
+        if self._privacy.apply(event, self.sender.source) or hidden:
             value = encode(event)
             self.redacted += 1
         event_id = event.event_id or _content_id(event, value, index)
@@ -177,6 +187,21 @@ class Posting(Post):
         else:
             records.append(record)
         self.accepted += 1
+
+    def _hide_unknown(self, event: PostedEvent) -> bool:
+        """Hash the name of a failed login unless it is known to be an account's; tell whether."""
+        if event.event_type == "auth_succeeded":
+            for name in (event.user, event.auth_user):
+                if name:
+                    self._known.succeeded(name, self._received_ms)
+        if event.event_type != "auth_failed":
+            return False
+        tried = next((name for name in (event.user, event.auth_user, event.login) if name), None)
+        if tried is None or self._known.has(tried, self._received_ms):
+            return False
+        event.user = event.auth_user = None
+        event.login = self._privacy.hash(tried)
+        return True
 
 
 def decode_one(body: bytes) -> Sequence[PostedEvent | RecordError]:

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 
 from pipeline.core import gelf
 from producers.allow_list import AllowList, Rule, cut
-from producers.gelf.known_names import KnownNames
 from producers.gelf.subjects import About
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 
 NameOf: TypeAlias = Callable[[str], str | None]

@@ -9,9 +9,9 @@ from pipeline.kit.clock import Clock
 from pipeline.kit.settings import Settings
 from producers.appender import Appender
 from producers.gelf.kept import Keeper, no_names
-from producers.gelf.known_names import KnownNames
 from producers.gelf.records import RecordMaker
 from producers.gelf.samples import Samples
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 from producers.wildduck_names import UserNames
 

@@ -31,6 +31,7 @@ from producers.gelf.route import GelfRoute
 from producers.gelf.samples import TOPIC as SAMPLES_TOPIC
 from producers.ingest_metrics import Content, IngestMetrics
 from producers.intake import Intake, Route
+from producers.known_names import KnownNames
 from producers.node_routes import NodeRoutes, SenderCollector
 from producers.posting import Posting, Sender, decode_batch, decode_one
 from producers.privacy_rules import privacy_rules
@@ -71,6 +72,7 @@ class Ingest:
         self._settings = settings
         self._appender = appender
         self._clock = clock
+        self._known = KnownNames()
         self._privacy = {source: privacy_rules(settings, source) for source in SOURCES}
         self._registry = CollectorRegistry()
         self._metrics = IngestMetrics(self._registry)
@@ -194,6 +196,7 @@ class Ingest:
             topics.partitions,
             self._privacy[sender.source],
             self._clock.now_ms(),
+            self._known,
         )
         began = self._clock.monotonic()
         for first in range(0, len(events), _SLICE):

@@ -145,7 +145,8 @@ def test_logins_that_fail(site: Site) -> None:
         client.login("mallory", "guess")
     events = site.events(lambda all_: bool(of(all_, event_type="auth_failed")))
     failed = of(events, event_type="auth_failed")
-    assert {one["user"] for one in failed} == {"mallory"}
+    assert not any("user" in one for one in failed)  # nobody is called that
+    assert "mallory" not in str(events)
     assert {one["client_ip"] for one in failed} == {"127.0.0.1"}
     assert "guess" not in str(events)
 

@@ -17,9 +17,9 @@ from pipeline.enrich.normalise import drop_empty
 from pipeline.enrich.parsing import Context, Skip
 from producers.gelf.chunks import COST, MAGIC, Assembler
 from producers.gelf.kept import Keeper
-from producers.gelf.known_names import KnownNames
 from producers.gelf.records import RecordMaker
 from producers.haul import Haul
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 from tests.kit.gelf import npm_chunks, standard_chunks
 

@@ -16,6 +16,7 @@ from pipeline.core.event import EVENT_TYPES, RESERVED_VALUES, partition_of
 from pipeline.core.posted import ACCEPTED_NAMES, OWN_FIELDS, check, decode, encode
 from pipeline.core.timestamp import epoch_ms, rfc3339
 from pipeline.core.topics import TopicNames
+from producers.known_names import KnownNames
 from producers.posting import Posting, Sender, TooManyEventsError, decode_batch, decode_one
 from producers.privacy import Privacy
 from producers.unique_keys import unknown_keys
@@ -47,7 +48,7 @@ EVENTS = st.lists(
 
 
 def post(body: bytes, *, batch: bool) -> Posting:
-    posting = Posting(Sender("haraka", "mx"), TopicNames("mail."), 4, PRIVACY, 1)
+    posting = Posting(Sender("haraka", "mx"), TopicNames("mail."), 4, PRIVACY, 1, KnownNames())
     posting.take(decode_batch(body, 100) if batch else decode_one(body), 0)
     posting.finish(body, batch=batch)
     return posting

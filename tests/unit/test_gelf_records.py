@@ -10,10 +10,10 @@ import pytest
 from pipeline.core.batch import OutRecord, header
 from pipeline.core.errors import Reason
 from producers.gelf.kept import Keeper, NameOf, no_names
-from producers.gelf.known_names import KnownNames
 from producers.gelf.records import Drop, RecordMaker
 from producers.gelf.subjects import Noise
 from producers.haul import Haul
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 from tests.kit.gelf import captured, sample
 

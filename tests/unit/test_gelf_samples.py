@@ -16,11 +16,11 @@ from pipeline.kit.clock import SystemClock
 from pipeline.kit.settings import Settings
 from producers.appender import Appender
 from producers.gelf.kept import Keeper
-from producers.gelf.known_names import KnownNames
 from producers.gelf.records import RecordMaker
 from producers.gelf.samples import MAX_TEXT, MINUTE_MS, Samples, sample_of
 from producers.gelf.setup import samples_of
 from producers.haul import Haul
+from producers.known_names import KnownNames
 from producers.privacy import Privacy
 
 NOW = 1_767_268_800_000

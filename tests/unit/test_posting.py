@@ -10,6 +10,7 @@ import pytest
 from pipeline.core.errors import Reason, RecordError
 from pipeline.core.event import partition_of
 from pipeline.core.topics import TopicNames
+from producers.known_names import KnownNames
 from producers.posting import Posting, Sender, TooManyEventsError, decode_batch, decode_one
 from producers.privacy import Privacy
 
@@ -24,7 +25,7 @@ GOOD: dict[str, Any] = {
 
 def post(*events: Any, sender: Sender = Sender("zonemta", "default")) -> Posting:  # noqa: B008
     body = json.dumps({"events": events}).encode()
-    posting = Posting(sender, NAMES, 4, Privacy(b"key"), RECEIVED)
+    posting = Posting(sender, NAMES, 4, Privacy(b"key"), RECEIVED, KnownNames())
     posting.take(decode_batch(body, 1000), 0)
     posting.finish(body, batch=True)
     return posting
@@ -81,6 +82,16 @@ def test_an_event_without_any_id_is_keyed_by_the_one_it_gets() -> None:
     assert len(record.key) == 32
 
 
+def test_a_name_that_nobody_has_is_stored_hashed_and_an_account_s_as_it_is() -> None:
+    failed = {"event_type": "auth_failed", "user": "Ann"}
+    _, _, record = only(post(GOOD | failed))
+    assert b"Ann" not in record.value
+    assert json.loads(record.value)["login"] == Privacy(b"key").hash("ann")
+    both = post(GOOD | {"event_type": "auth_succeeded", "user": "ann"}, GOOD | failed)
+    values = [record.value for output in both.outputs for record in output.records]
+    assert [json.loads(value)["user"] for value in values] == ["ann", "Ann"]
+
+
 def test_the_same_post_has_the_same_ids() -> None:
     events = [GOOD, GOOD | {"zone": "a"}, GOOD | {"queue_id": "q"}]
     assert ids(post(*events)) == ids(post(*events))
@@ -101,7 +112,9 @@ def test_any_difference_in_the_content_is_another_event() -> None:
 
 
 def test_an_id_tells_nothing_about_an_address() -> None:
-    kept = Posting(Sender("zonemta", "default"), NAMES, 4, Privacy(b"other key"), RECEIVED)
+    kept = Posting(
+        Sender("zonemta", "default"), NAMES, 4, Privacy(b"other key"), RECEIVED, KnownNames()
+    )
     body = json.dumps(GOOD | {"queue_id": "q", "to": "john@example.com"}).encode()
     kept.take(decode_one(body), 0)
     assert ids(kept) != ids(post(GOOD | {"queue_id": "q", "to": "john@example.com"}))
@@ -132,7 +145,7 @@ def test_half_a_surrogate_pair_spoils_its_event_only() -> None:
 def test_taking_events_in_parts_makes_no_difference() -> None:
     body = json.dumps({"events": [GOOD | {"zone": str(n)} for n in range(10)]}).encode()
     events = decode_batch(body, 10)
-    parts = Posting(Sender("zonemta", "default"), NAMES, 4, Privacy(b"key"), RECEIVED)
+    parts = Posting(Sender("zonemta", "default"), NAMES, 4, Privacy(b"key"), RECEIVED, KnownNames())
     for first in range(0, 10, 3):
         parts.take(events[first : first + 3], first)
     assert parts.finish(body, batch=True) == 0
@@ -167,7 +180,9 @@ def test_a_body_of_another_shape_is_malformed(body: bytes) -> None:
 
 def test_a_body_that_is_not_utf_8_is_malformed_as_a_whole() -> None:
     body = b'{"events":[{"user":"\xff"}]}'
-    posting = Posting(Sender("zonemta", "default"), NAMES, 4, Privacy(b"key"), RECEIVED)
+    posting = Posting(
+        Sender("zonemta", "default"), NAMES, 4, Privacy(b"key"), RECEIVED, KnownNames()
+    )
     posting.take(decode_batch(body, 10), 0)
     with pytest.raises(RecordError):
         posting.finish(body, batch=True)
