@@ -22,7 +22,6 @@ from pipeline.core.errors import FrameVersionError, InvariantError, MailstreamEr
 from pipeline.core.published import records_of
 from pipeline.core.rollup import PANES_TIER
 from pipeline.core.topics import TopicNames
-from pipeline.kit.clients import stop_consumer
 from pipeline.kit.clock import Clock
 from pipeline.kit.retry import Backoff
 from pipeline.kit.transactions import (
@@ -32,6 +31,7 @@ from pipeline.kit.transactions import (
     TransactionalProducer,
 )
 from pipeline.transport.options import EngineOptions
+from pipeline.transport.tail import WAIT_MS, reading
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ SPREAD_S: Final = 60.0
 """Over this time what waits is spread, however much it is."""
 PART: Final = 5_000
 """Records put together between two turns of the event loop."""
-WAIT_MS: Final = 100
 AGAIN_S: Final = 1.0
 """The markers of a roll-up may be written a moment after its commit was answered."""
 TRIES: Final = 30
@@ -186,22 +185,12 @@ class Publisher:
         """Publish what can be read now."""
         # Fenced first, or a former owner could still move the cursor.
         self._stats.markers_mended += await self._producer.fence()
-        consumer = AIOKafkaConsumer(
-            **self._options.client,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=WAIT_MS,
-            max_partition_fetch_bytes=self._options.partition_fetch_bytes,
-            request_timeout_ms=self._options.request_timeout_ms,
-        )
         try:
-            async with asyncio.timeout(self._options.open_limit_s):
-                committed = await self._reader.committed(self._source)
-                await consumer.start()
-            await self._follow(consumer, committed)
+            async with reading(self._options, reset="none") as consumer:
+                async with asyncio.timeout(self._options.open_limit_s):
+                    committed = await self._reader.committed(self._source)
+                await self._follow(consumer, committed)
         finally:
-            await stop_consumer(consumer)
             await self._producer.close()
 
     async def _follow(self, consumer: AIOKafkaConsumer, committed: Committed | None) -> None:

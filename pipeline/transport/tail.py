@@ -19,6 +19,7 @@ from pipeline.transport.options import EngineOptions
 log = logging.getLogger(__name__)
 
 WAIT_MS: Final = 100
+"""How long a fetch waits for records."""
 MOST_EVENTS: Final = 50_000
 """Events that are looked through for one piece of evidence; of more the newest ones."""
 WITNESS_S: Final = 5.0
@@ -28,12 +29,14 @@ TURN: Final = 2_000
 
 
 @asynccontextmanager
-async def reading(options: EngineOptions) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer of committed records that is in no group."""
+async def reading(
+    options: EngineOptions, reset: str = "earliest"
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer of committed records that is in no group; *reset* is ``auto_offset_reset``."""
     consumer = AIOKafkaConsumer(
         **options.client,
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset=reset,
         enable_auto_commit=False,
         fetch_max_wait_ms=WAIT_MS,
         max_partition_fetch_bytes=options.partition_fetch_bytes,

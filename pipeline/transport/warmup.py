@@ -25,12 +25,11 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.seen import decode_run
-from pipeline.kit.clients import stop_consumer
 from pipeline.transport.options import EngineOptions
+from pipeline.transport.tail import WAIT_MS, reading
 
 log = logging.getLogger(__name__)
 
-WAIT_MS = 100
 YIELD_S = 0.03
 """Work between two turns of the event loop."""
 
@@ -67,21 +66,9 @@ class WarmUp:
         Raises:
             InvariantError: A record is no run, or of a newer program.
         """
-        consumer = AIOKafkaConsumer(
-            **options.client,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            fetch_max_wait_ms=WAIT_MS,
-            max_partition_fetch_bytes=options.partition_fetch_bytes,
-            request_timeout_ms=options.request_timeout_ms,
-        )
-        try:
-            await consumer.start()
+        async with reading(options) as consumer:
             await self._seek(consumer)
             return await self._follow(consumer, warm)
-        finally:
-            await stop_consumer(consumer)
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         partition = KafkaPartition(*self.seen)
