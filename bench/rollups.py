@@ -26,7 +26,10 @@ from pipeline.core.delta import DistinctRows, FamilyRows
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import FAMILIES, FAMILY, KEY_SEPARATOR, Family
 from pipeline.core.pane import BASE_PANE_MS, DAY_MS, HOUR_MS, MINUTE_MS
-from pipeline.core.rollup import Cut, encode_rollup
+from pipeline.core.rollup import WATCH, Cut, encode_rollup
+from pipeline.detect.blocks import Addresses
+from pipeline.detect.history import Accounts
+from pipeline.detect.watch import frames_of
 from pipeline.fold.board import Board, schema_of
 from tests.kit.processes import wait_until
 from tests.kit.scrape import Page
@@ -57,9 +60,9 @@ SHARES: Final[Mapping[str, float]] = {
 
 
 class Frame(NamedTuple):
-    """One frame, with the length of its pane and the end of that pane."""
+    """One frame, with its tier and the end of its pane."""
 
-    length_ms: int
+    tier: int | str
     end_ms: int
     value: bytes
 
@@ -109,6 +112,17 @@ def _pane(
             some = inside[first : first + ROWS // 2]
             rows = _rows(one.family, some, start_ms, length_ms, seed, rng)
             yield Frame(length_ms, start_ms + length_ms, encode_rollup(length_ms, [rows]))
+            if one.family.name == "user" and length_ms == FIVE:
+                yield from _learned(rows, start_ms, rng)
+
+
+def _learned(rows: FamilyRows, start_ms: int, rng: np.random.Generator) -> Iterator[Frame]:
+    """Yield what anomaly detection knows of the accounts in *rows*."""
+    figures = rng.integers(0, 10, (4, len(rows.keys)))
+    nothing = np.zeros(0, np.int64)
+    addresses = Addresses([], nothing, nothing, nothing)
+    for value in frames_of(start_ms, Accounts(rows.keys, *figures), addresses):
+        yield Frame(WATCH, start_ms + FIVE, value)
 
 
 def _rows(
@@ -196,7 +210,7 @@ async def _write(st: Stand, keys: int) -> int:
                     one.value,
                     partition=partition,
                     timestamp_ms=one.end_ms,
-                    headers=cut.headers(one.length_ms),
+                    headers=cut.headers(one.tier),
                 )
         await producer.flush()
     finally:
@@ -223,6 +237,8 @@ def alone(keys: int) -> dict[str, float]:
         chunk: list[bytes] = []
         size = 0
         for one in frames(keys, end_ms, partition):
+            if one.tier == WATCH:
+                continue
             chunk.append(one.value)
             size += len(one.value)
             if size >= CHUNK:

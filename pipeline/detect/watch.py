@@ -189,7 +189,7 @@ class Watch:
                 part.raise_(part.accounts.close(start, accounts))
                 addresses, classes = self._addresses(partition, start)
                 part.raise_(part.blocks.close(start, addresses, _told_by(classes)))
-                part.frames += _frames(start, accounts, addresses)
+                part.frames += frames_of(start, accounts, addresses)
         quiet = until_ms - PANE_MS
         if quiet >= part.judged_ms:  # episodes end in panes without rows too
             part.raise_(part.accounts.episodes.end(quiet))
@@ -345,7 +345,7 @@ def _told_by(classes: Mapping[tuple[str, ...], dict[str, int]]) -> Any:
 # -- frames
 
 
-def _frames(start_ms: int, accounts: Accounts, addresses: Addresses) -> Iterator[bytes]:
+def frames_of(start_ms: int, accounts: Accounts, addresses: Addresses) -> Iterator[bytes]:
     """Yield what is learned of a pane, in parts that a record takes."""
     names = [KEY_SEPARATOR.join(key) for key in addresses.keys]
     for family, keys, fields, columns in (
