@@ -96,12 +96,16 @@ def test_a_broker_that_is_killed_in_the_middle_of_roll_ups_loses_and_doubles_not
         kafka.kill()
         kafka.start()
 
-        def awake_and_ready() -> bool:
-            for worker in workers:  # the other one may freeze at any time
-                worker.thaw()
-            return all(worker.ready() for worker in workers)
+        were_frozen = set()
 
-        wait_until(awake_and_ready, "both are ready", within_s=ROLLED_S, every_s=1.0)
+        def awake_and_ready() -> bool:
+            for worker in workers:  # each freezes once, at its first roll-up
+                if worker.frozen:
+                    were_frozen.add(worker.name)
+                    worker.thaw()
+            return len(were_frozen) == len(workers) and all(one.ready() for one in workers)
+
+        wait_until(awake_and_ready, "both are ready", within_s=2 * ROLLED_S, every_s=1.0)
         events.let_pass(1.0)
         events.stop()
         assert all(one.running for one in workers), [one.said() for one in workers]

@@ -54,7 +54,9 @@ def test_a_replay_whose_broker_goes_says_so_and_goes_on_when_it_is_back(
             running.end()
             kafka.ensure()
         assert "mailstream: " in said
-        assert "Traceback" not in said
+        # The client's own log may hold a trace; what we say is a sentence.
+        ours = [line for line in said.splitlines() if '"logger":"aiokafka' not in line]
+        assert not any("Traceback" in line for line in ours)
         before = len(held(other))
         assert 0 < before < COUNT
         assert replay(log, tmp_path, *asked)[-1] == (
