@@ -27,8 +27,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from pipeline.core.errors import FrameVersionError, InvariantError
 from pipeline.core.publication import PaneRows
+from pipeline.core.versioned import decoder_of
 
 VERSION: Final = 1
 _READABLE: Final = frozenset({VERSION})
@@ -150,8 +150,7 @@ class DeltaFrame(msgspec.Struct, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(DeltaFrame).decode
-_decode_any = msgspec.msgpack.Decoder(list[Any]).decode
+_decode = decoder_of(DeltaFrame, "delta frame", _READABLE)
 
 
 def encode_frame(frame: DeltaFrame) -> bytes:
@@ -166,21 +165,4 @@ def decode_frame(value: bytes) -> DeltaFrame:
         FrameVersionError: The frame was written by a newer (or long gone) program.
         InvariantError: The bytes are no frame: ``mail.deltas`` was written by someone else.
     """
-    try:
-        frame = _decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        version = _version(value)
-        if version is not None and version not in _READABLE:
-            raise FrameVersionError(f"delta frame of version {version}") from exc
-        raise InvariantError(f"not a delta frame: {exc}") from exc
-    if frame.version not in _READABLE:
-        raise FrameVersionError(f"delta frame of version {frame.version}")
-    return frame
-
-
-def _version(value: bytes) -> int | None:
-    try:
-        fields = _decode_any(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return fields[0] if fields and isinstance(fields[0], int) else None
+    return _decode(value)

@@ -22,10 +22,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.core.errors import FrameVersionError, InvariantError
+from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPE_NUMBER, EVENT_TYPES
 from pipeline.core.pane import MINUTE_MS
 from pipeline.core.tally import BOUNDS_SECONDS
+from pipeline.core.versioned import decoder_of
 
 PUBLISHED: Final = ("user", "ip", "ip_provider")
 """Families whose closed panes consumers get, if nothing else is configured."""
@@ -168,8 +169,7 @@ class PaneFrame(msgspec.Struct, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(PaneFrame).decode
-_decode_version = msgspec.msgpack.Decoder(list[Any]).decode
+_decode = decoder_of(PaneFrame, "pane frame", {_VERSION})
 
 
 def encode_panes(start_ms: int, families: list[FamilyPanes], *, partial: bool) -> bytes:
@@ -184,22 +184,7 @@ def decode_panes(value: bytes) -> PaneFrame:
         FrameVersionError: The frame was written by a newer program.
         InvariantError: The bytes are no such frame.
     """
-    try:
-        frame = _decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        if _version_of(value) not in {None, _VERSION}:
-            raise FrameVersionError(f"pane frame of version {_version_of(value)}") from exc
-        raise InvariantError(f"not a pane frame: {exc}") from exc
-    if frame.version != _VERSION:
-        raise FrameVersionError(f"pane frame of version {frame.version}")
+    frame = _decode(value)
     for one in frame.families:
         one.rows.check()
     return frame
-
-
-def _version_of(value: bytes) -> int | None:
-    try:
-        fields = _decode_version(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return fields[0] if fields and isinstance(fields[0], int) else None

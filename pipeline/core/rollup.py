@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from pipeline.core.delta import FamilyRows
-from pipeline.core.errors import FrameVersionError, InvariantError
 from pipeline.core.pane import HOUR_MS, MINUTE_MS
+from pipeline.core.versioned import decoder_of
 
 VERSION: Final = 1
 TIERS_MS: Final = (MINUTE_MS, 5 * MINUTE_MS)
@@ -52,9 +52,8 @@ class RollupFrame(msgspec.Struct, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(RollupFrame).decode
+_decode = decoder_of(RollupFrame, "roll-up frame", {VERSION})
 _decode_closed = msgspec.json.Decoder(dict[int, int]).decode
-_decode_any = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def encode_rollup(length_ms: int, families: list[FamilyRows]) -> bytes:
@@ -69,24 +68,7 @@ def decode_rollup(value: bytes) -> RollupFrame:
         FrameVersionError: The frame was written by a newer program.
         InvariantError: The bytes are no frame.
     """
-    try:
-        frame = _decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        version = _version(value)
-        if version is not None and version != VERSION:
-            raise FrameVersionError(f"roll-up frame of version {version}") from exc
-        raise InvariantError(f"not a roll-up frame: {exc}") from exc
-    if frame.version != VERSION:
-        raise FrameVersionError(f"roll-up frame of version {frame.version}")
-    return frame
-
-
-def _version(value: bytes) -> int | None:
-    try:
-        fields = _decode_any(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return fields[0] if fields and isinstance(fields[0], int) else None
+    return _decode(value)
 
 
 @dataclass(frozen=True, slots=True)
