@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.core.errors import InvariantError
 from pipeline.core.rollup import SKEW_MS, Cut, cut_in, of_use
 from pipeline.fold.board import Board
-from pipeline.kit.clients import is_torn, partitions_of
+from pipeline.kit.clients import is_torn, partitions_of, records_until
 from pipeline.kit.clock import Clock
 
 log = logging.getLogger(__name__)
-
-POLL_MS: Final = 200
 
 
 class Frames:
@@ -74,23 +72,15 @@ class Frames:
             start = starts.get(tp)
             offset = ends[tp] if start is None else min(start.offset, ends[tp])
             if await is_torn(consumer, tp, offset):
-                torn.add(tp)
+                torn.add(tp.partition)
             consumer.seek(tp, offset)
-        reading = set(tps)
-        while True:
-            reading -= {tp for tp in reading if await consumer.position(tp) >= ends[tp]}
-            if not reading:
-                return
-            fetched = await consumer.getmany(timeout_ms=POLL_MS)
-            for tp, records in fetched.items():
-                for record in records:
-                    # Behind the end a transaction may be there in part.
-                    if record.offset < ends[tp]:
-                        if tp in torn:
-                            self._refuse(tp.partition, record)
-                            torn.remove(tp)
-                        self._take(tp.partition, record)
-                        await asyncio.sleep(0)
+        async for records in records_until(consumer, ends):
+            for record in records:
+                if record.partition in torn:
+                    self._refuse(record.partition, record)
+                    torn.remove(record.partition)
+                self._take(record.partition, record)
+                await asyncio.sleep(0)
 
     def _refuse(self, number: int, record: Any) -> None:
         """Use nothing of the epoch of a record before which frames were deleted."""

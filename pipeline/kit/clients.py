@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -11,6 +12,8 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from pipeline.kit.closing import close_within
 
 STOP_S: Final = 3.0
+WAIT_MS: Final = 100
+"""How long one who reads to the end waits for records."""
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
@@ -42,6 +45,22 @@ async def is_torn(consumer: AIOKafkaConsumer, partition: TopicPartition, start: 
         return False
     first = (await consumer.offsets_for_times({partition: 0}))[partition]
     return first is None or first.offset >= start
+
+
+async def records_until(
+    consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+) -> AsyncIterator[list[Any]]:
+    """Yield the records of the assigned partitions before *ends*, as they are fetched.
+
+    Behind an end a transaction may be there in part.
+    """
+    reading = set(ends)
+    while True:
+        reading -= {one for one in reading if await consumer.position(one) >= ends[one]}
+        if not reading:
+            return
+        for partition, records in (await consumer.getmany(timeout_ms=WAIT_MS)).items():
+            yield [record for record in records if record.offset < ends[partition]]
 
 
 def heed_group_errors(coordinator: Any) -> None:

@@ -22,6 +22,7 @@ from pipeline.core.errors import FrameVersionError, InvariantError, MailstreamEr
 from pipeline.core.published import records_of
 from pipeline.core.rollup import PANES_TIER
 from pipeline.core.topics import TopicNames
+from pipeline.kit.clients import records_until
 from pipeline.kit.clock import Clock
 from pipeline.kit.retry import Backoff
 from pipeline.kit.transactions import (
@@ -31,7 +32,7 @@ from pipeline.kit.transactions import (
     TransactionalProducer,
 )
 from pipeline.transport.options import EngineOptions
-from pipeline.transport.tail import WAIT_MS, reading
+from pipeline.transport.tail import reading
 
 log = logging.getLogger(__name__)
 
@@ -202,11 +203,9 @@ class Publisher:
         work = self._begin(committed, first, end)
         consumer.seek(partition, work.next)
         pace = _Pace(self._clock.monotonic(), work.next, end)
-        while await consumer.position(partition) < end:
-            fetched = await consumer.getmany(timeout_ms=WAIT_MS)
-            for record in fetched.get(partition, ()):
-                if record.offset < end:  # of a later transaction a part may be there
-                    await self._take(work, record, pace)
+        async for records in records_until(consumer, {partition: end}):
+            for record in records:
+                await self._take(work, record, pace)
         if work.next < end:  # behind the last frame there are only markers
             work.next, work.skip = end, 0
         if work.next > pace.start:

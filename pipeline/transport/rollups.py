@@ -38,12 +38,12 @@ from pipeline.core.rollup import (
     of_use,
 )
 from pipeline.core.topics import TopicNames
-from pipeline.kit.clients import is_torn, partitions_of
+from pipeline.kit.clients import is_torn, partitions_of, records_until
 from pipeline.kit.transactions import Committed, TransactionalProducer
 from pipeline.transport.errors import own_code
 from pipeline.transport.lane import Turn
 from pipeline.transport.options import EngineOptions
-from pipeline.transport.tail import reading, records_until
+from pipeline.transport.tail import reading
 
 log = logging.getLogger(__name__)
 

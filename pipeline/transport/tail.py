@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 
-from pipeline.core.batch import Record, Witness
-from pipeline.kit.clients import partitions_of, stop_consumer
+from pipeline.core.batch import Witness
+from pipeline.kit.clients import WAIT_MS, partitions_of, records_until, stop_consumer
 from pipeline.kit.transactions import CLIENT_FAILURES
 from pipeline.transport.options import EngineOptions
 
 log = logging.getLogger(__name__)
 
-WAIT_MS: Final = 100
-"""How long a fetch waits for records."""
 MOST_EVENTS: Final = 50_000
 """Events that are looked through for one piece of evidence; of more the newest ones."""
 WITNESS_S: Final = 5.0
@@ -47,19 +45,6 @@ async def reading(
         yield consumer
     finally:
         await stop_consumer(consumer)
-
-
-async def records_until(
-    consumer: AIOKafkaConsumer, ends: Mapping[KafkaPartition, int]
-) -> AsyncIterator[Sequence[Record]]:
-    """Yield the records of the assigned partitions up to *ends*, as they are fetched."""
-    open_ = set(ends)
-    while True:
-        open_ -= {one for one in open_ if await consumer.position(one) >= ends[one]}
-        if not open_:
-            return
-        for records in (await consumer.getmany(timeout_ms=WAIT_MS)).values():
-            yield records
 
 
 async def ask(witness: Witness, topic: str, options: EngineOptions) -> None:

@@ -25,8 +25,9 @@ from aiokafka import TopicPartition as KafkaPartition
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.seen import decode_run
+from pipeline.kit.clients import WAIT_MS
 from pipeline.transport.options import EngineOptions
-from pipeline.transport.tail import WAIT_MS, reading
+from pipeline.transport.tail import reading
 
 log = logging.getLogger(__name__)
 
