@@ -26,7 +26,8 @@ ANN, BOB = "ann@example.com", "bob@example.org"
 ADDRESS = "203.0.113.9"
 PANE = 5 * MINUTE
 PANES = 13
-TOLD_S = 60.0
+TOLD_S = 180.0
+"""A partition's first roll-up comes when its log was silent for a minute, and what is told with it."""
 PARTITIONS = 2
 
 Event = dict[str, Any]
