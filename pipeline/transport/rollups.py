@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -227,9 +227,7 @@ class Rollups:
             records += [OutRecord(value, None, headers) for value in told.frames]
             if told.alerts:
                 outputs.append(Output(watch.topic, partition, told.alerts))
-        prepared = self.producer.prepare(outputs, now_ms)
-        committed = Committed(position, cut.encode())
-        await self.producer.commit(prepared, {self._tp: committed})
+        committed = await self._write(cut, outputs, now_ms)
         with own_code():
             late = step.rolled_up(partition, until)
             if watch is not None:
@@ -258,8 +256,13 @@ class Rollups:
         # A frame without rows, by whose token the transaction is found again.
         nothing = OutRecord(encode_rollup(0, []), None, cut.headers(WATCH))
         outputs = [Output(*self._target, [nothing]), Output(watch.topic, partition, alerts)]
-        committed = Committed(cut.deltas_end, cut.encode())
-        await self.producer.commit(self.producer.prepare(outputs, now_ms), {self._tp: committed})
+        committed = await self._write(cut, outputs, now_ms)
         with own_code():
             watch.step.written(partition, frames=False)
+        return committed
+
+    async def _write(self, cut: Cut, outputs: Sequence[Output], now_ms: int) -> Committed:
+        prepared = self.producer.prepare(outputs, now_ms)
+        committed = Committed(cut.deltas_end, cut.encode())
+        await self.producer.commit(prepared, {self._tp: committed})
         return committed
