@@ -6,10 +6,7 @@ from typing import Final
 
 import msgspec
 
-from pipeline.core.timestamp import epoch_ms
-
-_LEAST_MS: Final = 100_000_000_000
-"""A number from here on is milliseconds since the epoch, below seconds."""
+from consumers.moments import Moment, moment_ms
 
 
 class Pane(msgspec.Struct, kw_only=True, gc=False):
@@ -18,7 +15,7 @@ class Pane(msgspec.Struct, kw_only=True, gc=False):
     family: str
     key: msgspec.Raw
     event_type: str
-    start: str | int | float
+    start: Moment
     length_s: int
     count: int
     recipients: int = 0
@@ -34,10 +31,7 @@ class Pane(msgspec.Struct, kw_only=True, gc=False):
         Raises:
             RecordError: That is no time.
         """
-        start = self.start
-        if not isinstance(start, str) and start >= _LEAST_MS:
-            start = start / 1000
-        return epoch_ms(start)
+        return moment_ms(self.start)
 
 
 pane_of: Final = msgspec.json.Decoder(Pane).decode

@@ -6,15 +6,12 @@ from typing import Any, Final
 
 import msgspec
 
+from consumers.moments import Moment, moment_ms
 from consumers.view.recent import Lru
 from pipeline.core.errors import RecordError
-from pipeline.core.timestamp import epoch_ms
 
-TOPIC: Final = "alerts"
 MAX_ALERTS: Final = 1_000
 """Episodes that go on, and as many that ended."""
-_LEAST_MS: Final = 100_000_000_000
-"""A number from here on is milliseconds since the epoch, below seconds."""
 
 
 class Alert(msgspec.Struct):
@@ -22,8 +19,8 @@ class Alert(msgspec.Struct):
 
     kind: str
     key: Any
-    since: str | int | float
-    until: str | int | float | None = None
+    since: Moment
+    until: Moment | None = None
     evidence: Any = None
 
 
@@ -43,9 +40,9 @@ class Alerts:
         """Take one record; one that is unusable is counted."""
         try:
             alert = msgspec.json.decode(value, type=Alert)
-            alert.since = _seconds(alert.since)
+            alert.since = moment_ms(alert.since) / 1000
             if alert.until is not None:
-                alert.until = _seconds(alert.until)
+                alert.until = moment_ms(alert.until) / 1000
         except (msgspec.MsgspecError, UnicodeDecodeError, RecordError, RecursionError):
             self.unusable += 1
             return
@@ -68,9 +65,3 @@ class Alerts:
             key=lambda alert: (alert["until"] is not None, -alert["since"]),
         )
         return alerts[:MAX_ALERTS]
-
-
-def _seconds(moment: str | float) -> float:
-    if not isinstance(moment, str) and moment >= _LEAST_MS:
-        moment = moment / 1000
-    return epoch_ms(moment) / 1000

@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 from consumers.reader import Reader, ReaderOptions
 from consumers.start import Since
 from consumers.subscribe import event_of
-from consumers.view.alerts import TOPIC as ALERTS
 from consumers.view.alerts import Alerts
 from consumers.view.answers import Answers
 from consumers.view.folding import Folding
@@ -182,9 +181,7 @@ async def serve(settings: Settings, bootstrap: str, clock: Clock, rules: Rules) 
             folding,
             follow(names.of("events"), EVENTS_BACK_MS, _events(recent)),
             follow(names.of("raw.node"), HOUR_MS, _nodes(nodes)),
-            follow(
-                names.prefix + ALERTS, ALERTS_BACK_MS, lambda one: alerts.take(one.value or b"")
-            ),
+            follow(names.of("alerts"), ALERTS_BACK_MS, lambda one: alerts.take(one.value or b"")),
         ]
     )
 
@@ -236,5 +233,5 @@ def own_metrics(
         labels=("topic",),
     )
     unusable.add_metric(("raw.node",), nodes.unusable)
-    unusable.add_metric((ALERTS,), alerts.unusable)
+    unusable.add_metric(("alerts",), alerts.unusable)
     yield unusable
