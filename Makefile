@@ -9,6 +9,8 @@ TOOLS := .tools
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKED := $(PIP) install --require-hashes
 SUITES := integration or fault
+# Most of a test's time is waiting for a broker.  Files stay whole: their fixtures are made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Tests find promtool and redis-server whether they are the system's or ours.
 export PATH := $(PATH):$(CURDIR)/$(TOOLS)/usr/bin
@@ -113,11 +115,11 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	.ci/check-plugins $(PLUGINS)
-	$(BIN)/python -m pytest -q -m 'not ($(SUITES) or soak)' $(ARGS)
+	$(PYTEST) -q -m 'not ($(SUITES) or soak)' $(ARGS)
 
 .PHONY: test
 test: check $(TOOLS)/.redis $(TOOLS)/.mail $(TOOLS)/.postgres $(TOOLS)/.chromium $(MTAS)/.made ## All of that, and the tests on a real Kafka with killed processes
-	$(BIN)/python -m pytest -v --durations=10 -m '$(SUITES)' $(ARGS)
+	$(PYTEST) -v --durations=10 -m '$(SUITES)' $(ARGS)
 
 .PHONY: soak
 soak: setup .venv/.dev ## The long ones: weeks in front of the detector, ten million events replayed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,10 @@ from tests.kit.postgres import Database, PostgresServer, postgres_server
 # How fast a machine is must not decide a law: laws take as long as they take.
 settings.register_profile("mailstream", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mailstream")
+
+# What a shell starts in the background ignores Ctrl-C, and so would every program that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
