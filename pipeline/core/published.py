@@ -49,7 +49,6 @@ class PublishedPane(msgspec.Struct, kw_only=True, gc=False):
 
 
 encode_pane: Final = msgspec.json.Encoder().encode
-decode_pane: Final = msgspec.json.Decoder(PublishedPane).decode
 
 
 def records_of(value: bytes) -> Iterator[tuple[bytes, bytes]]:

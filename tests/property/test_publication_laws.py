@@ -16,7 +16,7 @@ from pipeline.core.delta import VERSION, DeltaFrame, encode_frame
 from pipeline.core.event import MailEvent
 from pipeline.core.pane import FUTURE_AFTER_MS
 from pipeline.core.publication import PUBLISHED
-from pipeline.core.published import decode_pane, records_of
+from pipeline.core.published import PublishedPane, records_of
 from pipeline.core.rollup import GRACE_MS, PANES_TIER, Cut, decode_cut, deltas_since, of_use
 from pipeline.core.timestamp import rfc3339
 from pipeline.enrich.columns import LAYOUT, Columns
@@ -26,6 +26,8 @@ from pipeline.fold.board import Board
 from tests.kit.frames import FrameRecord
 from tests.kit.oracle import HOUR, MINUTE, SECOND
 from tests.kit.published import PANE_MS, added_up, recount
+
+decode_pane = msgspec.json.Decoder(PublishedPane).decode
 
 NOW = 1_700_000_100_000
 WINDOWS = ((MINUTE, 5 * MINUTE, HOUR, 24 * HOUR), (5 * MINUTE,), (HOUR,), (24 * HOUR,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from pipeline.core.publication import (
     decode_panes,
     encode_panes,
 )
-from pipeline.core.published import decode_pane, records_of
+from pipeline.core.published import PublishedPane, records_of
 from pipeline.fold import publishing
 from pipeline.fold.publishing import Publishing
 
@@ -52,7 +53,7 @@ class Gathered:
         for frame in self.it.frames(end * PUBLISHED_MS):
             pane = decode_panes(frame).start_ms // PUBLISHED_MS
             for _, value in records_of(frame):
-                one = decode_pane(value)
+                one = msgspec.json.decode(value, type=PublishedPane)
                 self.told[one.key[0], str(pane)] += one.count
         self.it.rolled_up(end * PUBLISHED_MS)
 
