@@ -91,8 +91,13 @@ def _gelf(settings: Settings) -> Iterator[Conflict]:
 
 def _log_remote(settings: Settings) -> Iterator[Conflict]:
     feed = settings.log_remote
-    if feed is not None:
-        yield from _without_password("zonemta.log_remote", "udp", feed.udp, feed.allow)
+    if feed is None:
+        return
+    yield from _without_password("zonemta.log_remote", "udp", feed.udp, feed.allow)
+    if feed.udp.port and feed.udp == settings.gelf.udp:
+        yield Conflict(
+            ("zonemta.log_remote.udp", "gelf.udp"), "expected an address other than gelf.udp"
+        )
 
 
 def _without_password(

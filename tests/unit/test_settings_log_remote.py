@@ -64,6 +64,10 @@ def test_alone_it_switches_no_node_agent_on(file: Path) -> None:
             "listen: '127.0.0.1:9780'",
             "zonemta.log_remote.listen: expected an address other than ingest.listen",
         ),
+        (
+            "udp: '127.0.0.1:12201'",
+            "zonemta.log_remote.udp: expected an address other than gelf.udp",
+        ),
         ("spool_bytes: 1", "zonemta.log_remote.spool_bytes: expected a whole number of 1048576"),
     ],
 )
