@@ -66,7 +66,7 @@ async def test_idle_tells_of_a_mail_that_comes_while_waiting() -> None:
     with gmail() as (box, account), legs() as probe:
         token = token_of(probe)
         waiting = asyncio.create_task(probe.receive(account, token))
-        await until(lambda: box.searches, "the mailbox is searched")
+        await until(lambda: box.waiting, "it waits in its inbox")
         box.put(token, INBOX)
         got = await waiting
         assert got.found is not None

@@ -52,6 +52,8 @@ class Gmail:
         self.all_mail, self.spam, self.trash = names
         self.mails: list[GmailMail] = []
         self.searches: list[str] = []
+        self.waiting = 0
+        """How often a client began to wait for mail."""
         self.raw_search = raw_search
         self.flags = flags
         self.lock = threading.RLock()
@@ -161,6 +163,7 @@ class _Session:
 
     def _idle(self) -> None:
         before = len(self._gmail.within(self._folder))
+        self._gmail.waiting += 1
         self._say("+ idling\r\n")
         while not self._over.is_set():
             if select.select([self._connection], [], [], 0.02)[0]:
