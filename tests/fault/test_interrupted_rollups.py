@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.fault.test_failed_commits import failed
+from tests.fault.test_frozen_workers import assert_zombies_commit_nothing
 from tests.fault.test_rollups import frames
 from tests.kit import interrupted_worker
 from tests.kit.flow import flow
 from tests.kit.interrupted_worker import ROLL_UP
+from tests.kit.kafka_admin import admin_of
 from tests.kit.own_broker import OwnBroker
 from tests.kit.processes import wait_until
 from tests.kit.stand import Stand, stand
@@ -73,15 +74,7 @@ def test_zombies_that_wake_up_in_the_middle_of_a_roll_up_commit_nothing(
             st.worker(3, interrupted("freeze", "offsets")),
         ]
         wait_until(lambda: all(one.frozen for one in zombies), "both are frozen", within_s=ROLLED_S)
-        st.wait_until_owns_all(heir)
-        events.let_pass(1.0)
-        for zombie in zombies:
-            zombie.thaw()
-        events.let_pass(1.0)
-        st.wait_until_ready()
-        events.stop()
-        assert all(one.running for one in zombies), [one.said() for one in zombies]
-        st.assert_exactly_once()
+        assert_zombies_commit_nothing(st, events, heir, zombies)
 
 
 def test_a_broker_that_is_killed_in_the_middle_of_roll_ups_loses_and_doubles_nothing(
@@ -131,9 +124,5 @@ def test_without_their_topic_windows_are_right_and_workers_get_ready(
 
 
 async def delete_rollups(st: Stand) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(st.bootstrap) as admin:
         await admin.delete_topics([st.topic("rollups")])
-    finally:
-        await admin.close()

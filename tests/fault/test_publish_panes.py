@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import CommitFailedError
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.kit import interrupted_worker, publishing_worker
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import read_topics
 from tests.kit.old_events import write_old
 from tests.kit.own_broker import OwnBroker
@@ -150,9 +151,5 @@ async def forget(st: Stand) -> None:
         await consumer.commit(dict.fromkeys(last, OffsetAndMetadata(0, "")))
     finally:
         await consumer.stop()
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(st.bootstrap) as admin:
         await admin.delete_records({tp: RecordsToDelete(offset) for tp, offset in last.items()})
-    finally:
-        await admin.close()

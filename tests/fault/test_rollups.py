@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 
 from tests.kit.flow import flow
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import read_topics
 from tests.kit.old_events import write_old
 from tests.kit.oracle import MINUTE, Recount
@@ -93,12 +94,8 @@ async def delete(st: Stand, topic: str, *, but: int = 0) -> None:
     """Delete all records of a topic, as retention would in time, *but* the last one or none."""
     found = await read_topics(st.bootstrap, [st.topic(topic)], st.partitions)
     ends = {TopicPartition(one.topic, one.partition): one.offset + 1 - but for one in found}
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(st.bootstrap) as admin:
         await admin.delete_records({tp: RecordsToDelete(end) for tp, end in ends.items()})
-    finally:
-        await admin.close()
 
 
 def test_closed_panes_are_recovered_without_their_deltas(kafka: OwnBroker, tmp_path: Path) -> None:

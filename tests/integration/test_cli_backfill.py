@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from mailstream.ports import free_port
 from pipeline.core.event import MailEvent
 from pipeline.core.timestamp import epoch_ms, rfc3339
 from tests.kit.event_log import EventLog, event_log
+from tests.kit.kafka_admin import admin_of
 from tests.kit.postgres import Database
 from tests.kit.processes import ROOT, START_S, Program, fetch, mailstream, wait_until
 from tests.kit.programs import program
@@ -100,13 +101,9 @@ def panes() -> list[dict[str, Any]]:
 async def publish(log: EventLog, records: Sequence[dict[str, Any]]) -> None:
     """Write *records* to the topic of panes, and one that is none."""
     topic = f"{log.settings.topics.prefix}panes"
-    admin = AIOKafkaAdminClient(bootstrap_servers=log.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(log.bootstrap) as admin:
         if topic not in await admin.list_topics():
             await admin.create_topics([NewTopic(topic, log.partitions, 1)])
-    finally:
-        await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=log.bootstrap, linger_ms=20)
     await producer.start()
     try:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from pipeline.core.event import partition_of
 from tests.kit import sensitive_worker
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import read_topics
 from tests.kit.processes import ROOT, mailstream
 from tests.kit.raw_log import RawRecord, RawWriter, raw_record
@@ -173,7 +174,5 @@ def test_what_comes_from_no_raw_topic_is_told(st: Stand) -> None:
 async def delete_raw(st: Stand) -> None:
     """Let the second raw topic go of what it holds, as retention would."""
     tp = TopicPartition(st.raw[1], partition_of(KEY, st.partitions))
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    await admin.delete_records({tp: RecordsToDelete(before_offset=2)})
-    await admin.close()
+    async with admin_of(st.bootstrap) as admin:
+        await admin.delete_records({tp: RecordsToDelete(before_offset=2)})

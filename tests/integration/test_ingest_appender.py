@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from pipeline.core.batch import Output, OutRecord
 from pipeline.core.errors import Backpressure
 from pipeline.kit.clock import SystemClock
 from producers.appender import BATCH_BYTES, Appender
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import Read, read_topics
 
 pytestmark = pytest.mark.integration
@@ -28,14 +29,10 @@ HEADERS = [("id", b"1")]
 @asynccontextmanager
 async def topic(bootstrap: str) -> AsyncIterator[str]:
     name = f"t{uuid.uuid4().hex}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(bootstrap) as admin:
         await admin.create_topics([NewTopic(name, PARTITIONS, 1)])
         yield name
         await admin.delete_topics([name])
-    finally:
-        await admin.close()
 
 
 @asynccontextmanager

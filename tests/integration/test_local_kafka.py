@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from mailstream.local_kafka import HOST, LocalKafka, low_disk, running_bootstrap
 from pipeline.core.errors import ConfigError, MailstreamError
+from tests.kit.kafka_admin import admin_of
 
 pytestmark = pytest.mark.integration
 
@@ -39,13 +40,9 @@ def pid_of(kafka: LocalKafka) -> int:
 
 
 async def write(bootstrap: str, value: bytes) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(bootstrap) as admin:
         if TOPIC not in await admin.list_topics():
             await admin.create_topics([NewTopic(TOPIC, 1, 1)])
-    finally:
-        await admin.close()
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
         await producer.send_and_wait(TOPIC, value)
 

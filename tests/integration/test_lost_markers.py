@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from pipeline.core.batch import Output, OutRecord
 from pipeline.kit.lost_markers import OFFSETS_TOPIC, offsets_partition
 from pipeline.kit.transactions import TransactionalProducer
 from tests.kit.engine import Place, committed, leave_open, transactional
+from tests.kit.kafka_admin import admin_of
 from tests.kit.own_broker import own_broker
 
 pytestmark = pytest.mark.integration
@@ -37,13 +37,9 @@ def trusting() -> Iterator[str]:
 
 
 async def _trust(bootstrap: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(bootstrap) as admin:
         settings = {"transaction.partition.verification.enable": "false"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.BROKER, "1", settings)])
-    finally:
-        await admin.close()
 
 
 def _outputs(place: Place, value: bytes) -> list[Output]:

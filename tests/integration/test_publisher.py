@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import NewTopic, RecordsToDelete
 
 from pipeline.core.batch import TopicPartition
 from pipeline.core.engine_stats import EngineStats
@@ -25,6 +25,7 @@ from pipeline.kit.transactions import Committed
 from pipeline.transport import publisher
 from pipeline.transport.options import EngineOptions
 from pipeline.transport.publisher import Publisher
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import Read, read_topics
 from tests.kit.steps import until
 
@@ -41,12 +42,8 @@ class Group:
         self._bootstrap, self._name = bootstrap, name
 
     async def committed(self, tp: TopicPartition) -> Committed | None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-        await admin.start()
-        try:
+        async with admin_of(self._bootstrap) as admin:
             found = (await admin.list_consumer_group_offsets(self._name)).get(KafkaPartition(*tp))
-        finally:
-            await admin.close()
         if found is None or found.offset < 0:
             return None
         return Committed(found.offset, found.metadata or "")
@@ -62,7 +59,7 @@ class Place:
         self.stats = EngineStats(10_000)
 
     async def create(self) -> None:
-        async with self._admin() as admin:
+        async with admin_of(self.bootstrap) as admin:
             topics = [self.names.of("rollups"), self.names.of("panes")]
             await admin.create_topics([NewTopic(topic, 1, 1) for topic in topics])
 
@@ -83,7 +80,7 @@ class Place:
     async def delete_frames(self, before: int) -> None:
         """Delete the oldest roll-ups, as retention does."""
         tp = KafkaPartition(self.names.of("rollups"), 0)
-        async with self._admin() as admin:
+        async with admin_of(self.bootstrap) as admin:
             await admin.delete_records({tp: RecordsToDelete(before)})
 
     async def end(self) -> int:
@@ -116,15 +113,6 @@ class Place:
             yield made
         finally:
             await made.stop()
-
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            yield admin
-        finally:
-            await admin.close()
 
 
 def frame(name: str, keys: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from consumers.replay_reading import Lost, Merged, Span
@@ -17,6 +17,7 @@ from pipeline.core.event import partition_of
 from pipeline.core.timestamp import epoch_ms
 from pipeline.kit.kafka import client_options
 from tests.kit.event_log import EventLog, event_log, numbered
+from tests.kit.kafka_admin import admin_of
 from tests.kit.replay import replay
 from tests.kit.stand import now_ms
 
@@ -43,13 +44,9 @@ def let_go(log: EventLog, partition: int, before: int) -> None:
     """Have Kafka delete what is *before* an offset."""
 
     async def delete() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=log.bootstrap)
-        await admin.start()
-        try:
+        async with admin_of(log.bootstrap) as admin:
             gone = {TopicPartition(log.topic, partition): RecordsToDelete(before_offset=before)}
             await admin.delete_records(gone)
-        finally:
-            await admin.close()
 
     asyncio.run(delete())
 

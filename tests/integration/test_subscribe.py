@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from consumers.filters import having
@@ -18,6 +18,7 @@ from consumers.start import Beginning, Now, Offsets, Since
 from consumers.subscribe import Placed, subscribe, subscribe_batches
 from pipeline.core.errors import ConfigError, TransientError
 from tests.kit.event_log import EventLog, encode, event_log, numbered
+from tests.kit.kafka_admin import admin_of
 from tests.kit.steps import until
 
 pytestmark = pytest.mark.integration
@@ -202,14 +203,10 @@ def test_a_group_that_began_at_the_end_keeps_that_place(log: EventLog) -> None:
 
 
 async def _until_committed(log: EventLog, group: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=log.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(log.bootstrap) as admin:
         async with asyncio.timeout(SOON_S):
             while len(await admin.list_consumer_group_offsets(group)) < log.partitions:  # noqa: ASYNC110  Kafka tells nobody
                 await asyncio.sleep(0.05)
-    finally:
-        await admin.close()
 
 
 def test_members_share_the_partitions_and_together_skip_nothing(log: EventLog) -> None:
@@ -254,10 +251,8 @@ def test_records_that_are_gone_are_told_and_the_rest_comes(
     async def read() -> set[str | None]:
         await log.write(numbered(0, 40))
         tp = TopicPartition(log.topic, 0)
-        admin = AIOKafkaAdminClient(bootstrap_servers=log.bootstrap)
-        await admin.start()
-        await admin.delete_records({tp: RecordsToDelete(before_offset=5)})
-        await admin.close()
+        async with admin_of(log.bootstrap) as admin:
+            await admin.delete_records({tp: RecordsToDelete(before_offset=5)})
         start = Offsets({0: 2, 1: 1_000_000})
         async with aclosing(subscribe(log.settings, log.bootstrap, start=start)) as events:
             found = await some(events, 1)

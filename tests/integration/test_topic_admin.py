@@ -16,6 +16,7 @@ from pipeline.core.errors import ConfigError, TransientError
 from pipeline.core.topics import TOPIC, TOPICS
 from pipeline.kit.settings import Settings, TopicSettings
 from pipeline.kit.topic_admin import TopicDescription, create_topics, describe_topics
+from tests.kit.kafka_admin import admin_of
 
 pytestmark = pytest.mark.integration
 
@@ -149,9 +150,7 @@ def test_what_others_have_set_on_a_topic_stays(broker: str, prefix: str) -> None
 
     async def scenario() -> dict[str, str]:
         await create_topics(settings, broker)
-        admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-        await admin.start()
-        try:
+        async with admin_of(broker) as admin:
             theirs = {"compression.type": "zstd", "retention.ms": "1000"}
             resource = ConfigResource(ConfigResourceType.TOPIC, name, theirs)
             await admin.alter_configs([resource])
@@ -159,8 +158,6 @@ def test_what_others_have_set_on_a_topic_stays(broker: str, prefix: str) -> None
                 pass  # acknowledged is not yet shown
             await create_topics(settings, broker)
             return await config_of(admin, name)
-        finally:
-            await admin.close()
 
     config = asyncio.run(scenario())
     assert config["compression.type"] == "zstd"

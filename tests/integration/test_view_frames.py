@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from consumers.view.frames import Frames
 from pipeline.core.families import FAMILY, Sum
@@ -19,6 +19,7 @@ from pipeline.core.rollup import Cut, encode_rollup
 from pipeline.fold.board import Board
 from pipeline.kit.clock import SystemClock
 from tests.kit.frames import Row, family_rows
+from tests.kit.kafka_admin import admin_of
 from tests.kit.stand import now_ms
 
 pytestmark = pytest.mark.integration
@@ -60,12 +61,8 @@ async def restored(broker: str, written: Sequence[Written]) -> tuple[int, int | 
     """Return the events of the last hour, and the position of the cut, of what was written."""
     topic, now = f"t{uuid.uuid4().hex[:12]}.rollups", now_ms()
     start = now // MINUTE_MS * MINUTE_MS - 10 * MINUTE_MS
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
-    await admin.start()
-    try:
+    async with admin_of(broker) as admin:
         await admin.create_topics([NewTopic(topic, 2, 1)])
-    finally:
-        await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=broker)
     await producer.start()
     try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from aiohttp import web
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
 from playwright.sync_api import Browser
 
@@ -19,6 +19,7 @@ from pipeline.core.pane import HOUR_MS, MINUTE_MS
 from pipeline.detect.alerts import Alert, Kind, alert_key, encode_alert
 from tests.kit.browser import Tab, browser, tab
 from tests.kit.http_server import serving
+from tests.kit.kafka_admin import admin_of
 from tests.kit.processes import wait_until
 from tests.kit.raw_log import RawWriter, probe_record
 from tests.kit.stand import Stand, now_ms
@@ -84,13 +85,9 @@ def opened(served: tuple[Stand, View], chromium: Browser) -> Iterator[Tab]:
 
 
 async def make_topic(st: Stand) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=st.bootstrap)
-    await admin.start()
-    try:
+    async with admin_of(st.bootstrap) as admin:
         with suppress(TopicAlreadyExistsError):
             await admin.create_topics([NewTopic(st.topic("alerts"), st.partitions, 1)])
-    finally:
-        await admin.close()
 
 
 async def tell(st: Stand, *alerts: Alert) -> None:

@@ -79,6 +79,19 @@ class Pane:
         )
 
 
+def class_of(classifier: Classifier, event: dict[str, Any], provider: str) -> str:
+    """Return the bounce class of what *provider* said."""
+    return classifier.classify(
+        Reply(
+            event.get("response_code"),
+            event.get("enhanced_status"),
+            event.get("response_message", event.get("error_message")),
+            event.get("error_code"),
+            provider,
+        )
+    ).bounce_class
+
+
 class Watch:
     """Both detectors, fed with simulated events in the order in which they are posted."""
 
@@ -146,20 +159,9 @@ class Watch:
             key = event["sending_ip"], provider_of(event["to_domain"])
             pane.addresses[(*key, "attempts")] += 1
             if kind != "delivered":
-                found = self._class_of(event, key[1])
+                found = class_of(self._classifier, event, key[1])
                 pane.addresses[(*key, "blocked")] += found in BLOCK_CLASSES
                 pane.addresses[(*key, "throttled")] += found in THROTTLE_CLASSES
-
-    def _class_of(self, event: dict[str, Any], provider: str) -> str:
-        return self._classifier.classify(
-            Reply(
-                event.get("response_code"),
-                event.get("enhanced_status"),
-                event.get("response_message", event.get("error_message")),
-                event.get("error_code"),
-                provider,
-            )
-        ).bounce_class
 
 
 def days(

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from pipeline.core.batch import Output, TopicPartition
@@ -21,6 +21,7 @@ from pipeline.kit.clock import SystemClock
 from pipeline.kit.transactions import Committed, TransactionalProducer, TransactionOptions
 from pipeline.transport.engine import Engine
 from pipeline.transport.options import FOLD_MARGIN_MS, EngineOptions
+from tests.kit.kafka_admin import admin_of
 from tests.kit.steps import CopySource, CountFold
 
 PARTITIONS = 2
@@ -37,15 +38,11 @@ class Place:
         self.sources = [self.names.of(topic) for topic in SOURCES]
 
     async def create(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
+        async with admin_of(self.bootstrap) as admin:
             config = {"max.message.bytes": str(8 << 20)}
             await admin.create_topics(
                 [NewTopic(self.names.of(t), PARTITIONS, 1, topic_configs=config) for t in TOPICS]
             )
-        finally:
-            await admin.close()
 
     async def write(self, ids: Iterable[str], sources: Sequence[str] = SOURCES) -> None:
         """Spread *ids* over the raw topics and partitions."""
@@ -85,15 +82,11 @@ class Place:
 
     async def forget_offsets(self) -> None:
         """Delete the group with all it committed, as an operator, or a week of absence, would."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
+        async with admin_of(self.bootstrap) as admin:
             coordinator = await admin.find_coordinator(self.names.app_id)
             request = DeleteGroupsRequest([self.names.app_id])
             answer: Any = await admin._send_request_to_node(coordinator, request)
             assert answer.results == [(self.names.app_id, 0)]
-        finally:
-            await admin.close()
 
     async def read(self, topic: str) -> list[str]:
         """Return all values of a topic as a read_committed reader sees them, to its very end.

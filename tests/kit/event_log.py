@@ -10,12 +10,12 @@ from typing import Any, Self
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.core.event import MailEvent, partition_of
 from pipeline.kit.settings import KafkaSettings, Settings, TopicSettings
 from pipeline.kit.topic_admin import create_topics
+from tests.kit.kafka_admin import admin_of
 
 encode = msgspec.json.Encoder().encode
 
@@ -33,15 +33,11 @@ class EventLog:
 
     async def delete(self) -> None:
         """Free the broker's disk."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
+        async with admin_of(self.bootstrap) as admin:
             prefix = self.settings.topics.prefix
             await admin.delete_topics(
                 [name for name in await admin.list_topics() if name.startswith(prefix)]
             )
-        finally:
-            await admin.close()
 
     def writer(self, *, transactional: bool = False) -> Writer:
         """Return a writer, to be entered."""

@@ -12,15 +12,15 @@ import subprocess
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from tests.kit.kafka_admin import admin_of
 from tests.kit.kafka_read import read_events, read_posted
 from tests.kit.oracle import SECOND, Posted, Recount, Series
 from tests.kit.processes import (
@@ -293,7 +293,7 @@ class Stand:
 
     async def _behind(self) -> int:
         """Return how many raw records the group has not committed."""
-        async with self._admin() as admin:
+        async with admin_of(self.bootstrap) as admin:
             done = await admin.list_consumer_group_offsets(self.group)
             ends = await self._raw_ends()
             return sum(
@@ -311,19 +311,10 @@ class Stand:
             await consumer.stop()
 
     async def _delete_topics(self) -> None:
-        async with self._admin() as admin:
+        async with admin_of(self.bootstrap) as admin:
             mine = [name for name in await admin.list_topics() if name.startswith(self.prefix)]
             if mine:
                 await admin.delete_topics(mine)
-
-    @asynccontextmanager
-    async def _admin(self) -> AsyncIterator[Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            yield admin
-        finally:
-            await admin.close()
 
 
 def assert_each_once(

@@ -12,10 +12,10 @@ from pipeline.core.batch import OutRecord
 from pipeline.core.rollup import WATCH, Cut, cut_in, deltas_since, of_use
 from pipeline.detect.alerts import decode_alert
 from pipeline.detect.watch import Watch
-from pipeline.enrich.classify import Classifier, Reply
+from pipeline.enrich.classify import Classifier
 from pipeline.enrich.providers import provider_of
 from pipeline.fold.board import Board
-from tests.kit.detection import HOUR, LOOK, MINUTE, PANE, Raised
+from tests.kit.detection import HOUR, LOOK, MINUTE, PANE, Raised, class_of
 from tests.kit.frames import FrameRecord, Row, frame
 
 WINDOWS = (MINUTE, 5 * MINUTE, HOUR, 24 * HOUR)
@@ -174,16 +174,5 @@ class Partition:
             key = event["sending_ip"], provider_of(event["to_domain"])
             self._rows["ip_provider"][key, kind, pane] += 1
             if kind in ("bounced", "deferred"):
-                found = self._class_of(event, key[1])
+                found = class_of(self._classifier, event, key[1])
                 self._rows["failure"][(*key, found), kind, pane] += 1
-
-    def _class_of(self, event: dict[str, Any], provider: str) -> str:
-        return self._classifier.classify(
-            Reply(
-                event.get("response_code"),
-                event.get("enhanced_status"),
-                event.get("response_message", event.get("error_message")),
-                event.get("error_code"),
-                provider,
-            )
-        ).bounce_class
