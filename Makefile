@@ -115,6 +115,7 @@ check: setup .venv/.dev $(TOOLS)/.promtool ## Format, lint, types, import rules 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	.ci/check-plugins $(PLUGINS)
+	.ci/check-page
 	$(PYTEST) -q -m 'not ($(SUITES) or soak)' $(ARGS)
 
 .PHONY: test

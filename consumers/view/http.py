@@ -30,6 +30,8 @@ PAGE: Final = {
     "app.js": "text/javascript",
     "panels.js": "text/javascript",
     "chart.js": "text/javascript",
+    "vendor/uPlot.iife.min.js": "text/javascript",
+    "vendor/uPlot.min.css": "text/css",
     "icon.svg": "image/svg+xml",
 }
 """The files of the page, and their types."""

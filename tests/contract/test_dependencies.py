@@ -14,7 +14,14 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MTAS = ROOT / "tests" / "kit" / "mtas"
-NPM_LOCKS = sorted([*MTAS.glob("*/package-lock.json"), *ROOT.glob("plugins/*/package-lock.json")])
+PAGE = ROOT / "consumers" / "view" / "page" / "vendor"
+NPM_LOCKS = sorted(
+    [
+        *MTAS.glob("*/package-lock.json"),
+        *ROOT.glob("plugins/*/package-lock.json"),
+        PAGE / "package-lock.json",
+    ]
+)
 DOCUMENT = (ROOT / "docs" / "dependencies.md").read_text()
 LOCKS = sorted(path.name for path in ROOT.glob("requirements*.lock"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
@@ -103,6 +110,11 @@ def test_every_mta_and_store_of_the_tests_is_explained() -> None:
     )
     named = {name for package in packages for name in package["dependencies"]} | set(modules)
     assert listed("Programs that tests run") == named
+
+
+def test_what_the_page_is_drawn_with_is_explained() -> None:
+    package = json.loads((PAGE / "package.json").read_text())
+    assert listed("The page of the view") == set(package["dependencies"])
 
 
 @pytest.mark.parametrize("lock", NPM_LOCKS)

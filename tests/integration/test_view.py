@@ -13,6 +13,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from consumers.view.http import PAGE
 from mailstream.ports import free_port
 from pipeline.core.timestamp import rfc3339
 from tests.kit.flow import flow
@@ -213,7 +214,7 @@ def test_the_page_asks_nobody_else_and_runs_no_script_of_others(shown: tuple[Sta
     assert page.headers["X-Content-Type-Options"] == "nosniff"
     assert "://" not in page.text.replace("http://www.w3.org", "")
     assert "style=" not in page.text
-    for name in ("style.css", "app.js", "panels.js", "chart.js", "icon.svg"):
+    for name in PAGE:
         assert httpx.get(f"{view.url}/page/{name}").status_code == 200
 
 

@@ -107,7 +107,7 @@ def test_it_shows_everything_and_asks_nobody_else(served: tuple[Stand, View], op
     assert figure(opened, "delivered") > USERS
     opened.wait_for_text("#top-note", "20,00")
     assert page.locator("#top-table tbody tr").count() == 20
-    assert page.locator("#volumes-chart svg rect").count() > 0
+    assert opened.painted("#volumes-chart canvas", "delivered") > 0
     opened.wait_for_text("#providers", "other")
     opened.wait_for_text("#sources-table", "sending")
     opened.wait_for_text("#live-table", "ann@example.com")
@@ -149,6 +149,22 @@ def test_a_restart_of_the_view_shows_and_passes(served: tuple[Stand, View], open
     assert figure(opened, "delivered") > USERS
 
 
+def test_what_is_pointed_at_in_the_chart_is_told(opened: Tab) -> None:
+    legend = "#volumes-chart .legend"
+    opened.wait_for_text(legend, "Last 60 minutes:")
+    whole = opened.text(legend)
+    chart = opened.page.locator("#volumes-chart .u-over")
+    shape = chart.bounding_box()
+    assert shape is not None
+    chart.hover(position={"x": shape["width"] / 4, "y": shape["height"] / 2})
+    opened.wait_for_text(legend, "delivered 0")  # that long ago there was nothing
+    assert "Last" not in opened.text(legend)
+    opened.page.locator("h1").hover()
+    opened.wait_for_text(legend, "Last 60 minutes:")
+    assert opened.text(legend).split()[:4] == whole.split()[:4]
+    assert opened.complaints == []
+
+
 def test_a_key_is_looked_into_by_keyboard_alone(opened: Tab) -> None:
     page = opened.page
     page.select_option("#dimension", "destination")
@@ -157,7 +173,7 @@ def test_a_key_is_looked_into_by_keyboard_alone(opened: Tab) -> None:
     page.keyboard.press("Enter")
     opened.wait_for_text("#detail-title", "destination example.net")
     opened.wait_for_text("#detail-body", "delivery p95")
-    assert page.locator("#detail-chart svg rect").count() > 0
+    assert opened.painted("#detail-chart canvas", "delivered") > 0
     assert (
         page.evaluate_handle("document.activeElement").get_property("id").json_value() == "detail"
     )

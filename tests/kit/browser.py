@@ -34,6 +34,24 @@ class Tab:
         """Wait until an element shows *text*."""
         self.page.locator(selector).filter(has_text=text).first.wait_for()
 
+    def painted(self, selector: str, colour: str) -> int:
+        """Return how many pixels of a canvas have the colour that the style sheet calls *colour*."""
+        count: int = self.page.locator(selector).evaluate(
+            """(canvas, colour) => {
+              const style = getComputedStyle(document.documentElement);
+              const [red, green, blue] = style.getPropertyValue(`--${colour}`).match(/[0-9a-f]{2}/gi)
+                .map((part) => parseInt(part, 16));
+              const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+              let found = 0;
+              for (let at = 0; at < data.length; at += 4) {
+                if (data[at] === red && data[at + 1] === green && data[at + 2] === blue) found += 1;
+              }
+              return found;
+            }""",
+            colour,
+        )
+        return count
+
     def _console(self, message: object) -> None:
         if getattr(message, "type", "") in ("error", "warning"):
             self.complaints.append(getattr(message, "text", ""))

@@ -94,7 +94,7 @@ def picture(url: str) -> None:
                 page.select_option("#window", "1h")
                 page.select_option("#rows", "10")
                 made.wait_for_text("#top-table caption", "last 1h")
-                made.wait_for_text("#alerts-note", "1 open")
+                made.wait_for_text("#alerts-note", "open")
                 made.wait_for_text("#routes-table", "inbox")
                 page.screenshot(path=IMAGES / f"view-{colours}.png")
                 page.locator("#alerts-list summary").first.click()
@@ -113,7 +113,9 @@ def main() -> None:
         st.wait_until_ready()
         st.wait_until_caught_up()
         wait_until(
-            lambda: len(view.ask("alerts")["alerts"]) == len(alerts(0)),
+            lambda: (
+                len(view.ask("alerts")["alerts"]) >= len(alerts(0))
+            ),  # the detector's beside ours
             "the alerts are read",
             within_s=SHOWN_S,
         )

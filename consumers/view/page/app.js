@@ -8,6 +8,8 @@ const MOST_LIVE = 100;
 const CUSTOMER_TYPES = ['sent', 'delivered', 'deferred', 'bounced', 'rejected', 'received', 'expired'];
 
 const at = (id) => document.getElementById(id);
+/** One for all details, so that what was drawn before is taken away. */
+const detailChart = element('div', { id: 'detail-chart', class: 'chart' });
 const state = { metrics: null, detail: null, live: [], source: null, paused: false };
 
 async function ask(path, parameters = {}, headers = {}) {
@@ -107,13 +109,16 @@ async function showDetail() {
   const { dimension, key } = state.detail;
   const query = new URLSearchParams({ dimension });
   for (const value of key) query.append('key', value);
-  const chart = at('detail-chart') ?? element('div', { id: 'detail-chart', class: 'chart' });
   const more = element('div', {});
-  draw(chart, await ask(`series?${query}`));
+  const series = await ask(`series?${query}`);
   if (dimension === 'destination') {
     panels.destination(more, await ask(`destinations/${encodeURIComponent(key[0])}`));
   }
-  if (state.detail !== null) at('detail-body').replaceChildren(chart, more);
+  if (state.detail === null) return;
+  const body = at('detail-body');
+  if (!body.contains(detailChart)) body.replaceChildren(detailChart, more);
+  body.lastElementChild.replaceWith(more);
+  draw(detailChart, series);
 }
 
 function openDetail(dimension, key) {
@@ -196,6 +201,7 @@ function listen() {
   at('theme').addEventListener('change', () => {
     document.documentElement.dataset.theme = at('theme').value;
     localStorage.setItem('theme', at('theme').value);
+    update();
   });
   at('theme').value = localStorage.getItem('theme') ?? 'auto';
   document.documentElement.dataset.theme = at('theme').value;

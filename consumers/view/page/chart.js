@@ -1,10 +1,11 @@
-/** Stacked bars over time as SVG, with a legend, and the same numbers as a table for who cannot see. */
+/** Stacked bars over time by uPlot, with the numbers of what is pointed at, and as a table for who cannot see. */
 
-const SVG = 'http://www.w3.org/2000/svg';
+/* global uPlot */
+
 const HEIGHT = 220;
-const LEFT = 48;
-const BOTTOM = 22;
-const TOP = 8;
+const FONT = '11px system-ui, sans-serif';
+/** What the axis of counts may step by: no half events. */
+const STEPS = [...Array(15).keys()].flatMap((power) => [1, 2, 5].map((step) => step * 10 ** power));
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -12,13 +13,6 @@ export function element(name, attributes = {}, ...children) {
     if (value !== null && value !== undefined) made.setAttribute(key, value);
   }
   made.append(...children);
-  return made;
-}
-
-function shape(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
   return made;
 }
 
@@ -31,39 +25,6 @@ export function moment(seconds) {
   const date = new Date(seconds * 1000);
   const today = date.toDateString() === new Date().toDateString();
   return today ? clock(seconds) : `${date.toLocaleDateString('sv-SE')} ${clock(seconds).slice(0, 5)}`;
-}
-
-/** A round number that is at least as high. */
-function ceiling(value) {
-  const unit = 10 ** Math.floor(Math.log10(Math.max(1, value)));
-  return [1, 2, 4, 6, 8, 10].map((step) => step * unit).find((step) => step >= value);
-}
-
-function bars(series, names, highest, width) {
-  const svg = shape('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, 'aria-hidden': 'true' });
-  const height = HEIGHT - BOTTOM - TOP;
-  const step = (width - LEFT) / series.times.length;
-  for (const part of [0, 0.5, 1]) {
-    const y = TOP + height * (1 - part);
-    svg.append(shape('line', { class: 'grid', x1: LEFT, x2: width, y1: y, y2: y }));
-    svg.append(shape('text', { class: 'axis', x: LEFT - 6, y: y + 4, 'text-anchor': 'end' }, number(highest * part)));
-  }
-  series.times.forEach((time, place) => {
-    let y = TOP + height;
-    for (const name of names) {
-      const tall = (series.events[name][place] / highest) * height;
-      if (tall > 0) {
-        y -= tall;
-        svg.append(shape('rect', {
-          class: `fill-${name}`, x: LEFT + place * step, y, width: Math.max(1, step - 1), height: tall,
-        }));
-      }
-    }
-    if (place % Math.ceil(series.times.length / 8) === 0) {
-      svg.append(shape('text', { class: 'axis', x: LEFT + place * step, y: HEIGHT - 6 }, clock(time).slice(0, 5)));
-    }
-  });
-  return svg;
 }
 
 function numbers(series, names) {
@@ -79,22 +40,113 @@ function numbers(series, names) {
   return element('details', {}, element('summary', {}, 'As a table'), element('div', { class: 'scroll' }, table));
 }
 
-/** Draws the answer of /api/v1/series into a box. */
+/** The colour of an event type, or of a part of the page, as the style sheet has it now. */
+function colour(name) {
+  const style = getComputedStyle(document.documentElement);
+  return style.getPropertyValue(`--${name}`) || style.getPropertyValue('--quiet');
+}
+
+const AXIS = { stroke: () => colour('quiet'), font: FONT, ticks: { show: false } };
+
+/** Bars begin at their time; each is drawn from zero, the highest sums first, so that they stack. */
+function options(names, step, width, pointed) {
+  const paths = uPlot.paths.bars({ align: 1, size: [0.9] });
+  const bar = (name) => ({ label: name, paths, fill: () => colour(name), width: 0, points: { show: false } });
+  return {
+    width,
+    height: HEIGHT,
+    legend: { show: false },
+    cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
+    scales: {
+      x: { range: (_, first, last) => [first, last + step] },
+      y: { range: (_, __, highest) => [0, Math.max(1, highest) * 1.05] },
+    },
+    axes: [
+      { ...AXIS, size: 26, grid: { show: false }, values: (_, times) => times.map((time) => clock(time).slice(0, 5)) },
+      {
+        ...AXIS,
+        incrs: STEPS,
+        grid: { stroke: () => colour('line'), width: 1 },
+        size: (_, texts) => 16 + 7 * Math.max(0, ...(texts ?? []).map((text) => text.length)),
+        values: (_, counts) => counts.map(number),
+      },
+    ],
+    series: [{}, ...names.map(bar).reverse()],
+    hooks: { setCursor: [pointed] },
+  };
+}
+
+/** The columns that uPlot wants: the times, then each name's sum with those of the names before it. */
+function stacked(series, names) {
+  let below = series.times.map(() => 0);
+  const sums = names.map((name) => {
+    below = below.map((sum, place) => sum + series.events[name][place]);
+    return below;
+  });
+  return [series.times, ...sums.reverse()];
+}
+
+/** One chart in its box, for as long as the box has the same names to show. */
+class Chart {
+  constructor(box, names, series) {
+    this.names = names;
+    this.step = series.step_s;
+    this.legend = element('ul', { class: 'legend', 'aria-label': 'Events in this time' });
+    this.canvas = element('div', { 'aria-hidden': 'true' });
+    this.table = element('details');
+    box.replaceChildren(this.legend, this.canvas, this.table);
+    const asked = options(names, this.step, this.width(), () => this.tell());
+    this.plot = new uPlot(asked, stacked(series, names), this.canvas);
+  }
+
+  fits(box, names, series) {
+    return box.contains(this.canvas) && this.step === series.step_s && this.names.join() === names.join();
+  }
+
+  width() {
+    return Math.max(320, this.canvas.clientWidth);
+  }
+
+  show(series) {
+    this.series = series;
+    if (this.plot.width !== this.width()) this.plot.setSize({ width: this.width(), height: HEIGHT });
+    this.plot.setData(stacked(series, this.names));
+    this.tell();
+    const table = numbers(series, this.names);
+    table.open = this.table.open;
+    this.table.replaceWith(table);
+    this.table = table;
+  }
+
+  /** Tells the numbers of the time that is pointed at, else of all of it. */
+  tell() {
+    if (this.series === undefined) return;
+    const { times, events } = this.series;
+    const place = this.plot.cursor.idx ?? null;
+    const minutes = Math.round((times.length * this.step) / 60);
+    const when = place === null ? `Last ${minutes} minutes:` : `${clock(times[place])}:`;
+    const items = this.names.map((name) => {
+      const count = place === null ? events[name].reduce((sum, value) => sum + value, 0) : events[name][place];
+      return element('li', {}, element('span', { class: `swatch fill-${name}` }), `${name} ${number(count)}`);
+    });
+    this.legend.replaceChildren(element('li', {}, when), ...items);
+  }
+}
+
+const charts = new WeakMap();
+
+/** Draws the answer of /api/v1/series into a box of the page. */
 export function draw(box, series) {
   const names = Object.keys(series.events);
   if (names.length === 0) {
     box.replaceChildren(element('p', { class: 'empty' }, 'No events in this time.'));
     return;
   }
-  const sums = series.times.map((_, place) => names.reduce((sum, name) => sum + series.events[name][place], 0));
-  const legend = element('ul', { class: 'legend', 'aria-label': 'Events in this time' });
-  legend.append(element('li', {}, `Last ${Math.round((series.times.length * series.step_s) / 60)} minutes:`));
-  for (const name of names) {
-    const total = series.events[name].reduce((sum, value) => sum + value, 0);
-    legend.append(element('li', {}, element('span', { class: `swatch fill-${name}` }), `${name} ${number(total)}`));
+  let chart = charts.get(box);
+  if (!chart?.fits(box, names, series)) {
+    chart?.plot.destroy();
+    chart = new Chart(box, names, series);
+    charts.set(box, chart);
   }
-  const open = box.querySelector('details')?.open;
-  const table = numbers(series, names);
-  table.open = Boolean(open);
-  box.replaceChildren(legend, bars(series, names, ceiling(Math.max(...sums)), Math.max(320, box.clientWidth || 960)), table);
+  chart.show(series);
 }
