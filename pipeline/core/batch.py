@@ -145,13 +145,14 @@ class RollupStep(FoldStep, Protocol):
         """Deltas of panes which begin before *before_ms* may be gone, or are not read."""
 
     def closing(
-        self, partition: int, now_ms: int, *, caught_up: bool, late: bool
+        self, partition: int, now_ms: int, monotonic_ms: int, *, caught_up: bool, late: bool
     ) -> Mapping[int, int] | None:
         """Return ``closed_until`` of a roll-up that is due, or None.
 
         Args:
             partition: An open partition.
             now_ms: The wall clock.
+            monotonic_ms: A clock that nobody sets.
             caught_up: Whether nothing of the log waits to be folded.
             late: Whether late rows may be written now; until then they hold back the roll-up.
         """

@@ -22,6 +22,7 @@ from pipeline.core.errors import InvariantError
 from pipeline.core.event import EVENT_TYPES
 from pipeline.core.families import DISTINCT_LIMIT, FAMILIES, KEY_SEPARATOR, Family, Sum
 from pipeline.core.rollup import Cut
+from pipeline.fold.log_time import LogTime
 from pipeline.fold.publishing import Publishing
 from pipeline.fold.rolling import Rolling
 from pipeline.fold.share import FamilyFold, History, PaneRows, Share
@@ -87,6 +88,7 @@ class Board:
         self._partitions: dict[int, _Partition] = {}
         self._epoch = 0
         self._now_ms = 0
+        self._log_time = LogTime()
 
     @property
     def now_ms(self) -> int:
@@ -173,12 +175,13 @@ class Board:
         self._held(partition).rolling.lack(before_ms)
 
     def closing(
-        self, partition: int, now_ms: int, *, caught_up: bool, late: bool
+        self, partition: int, now_ms: int, monotonic_ms: int, *, caught_up: bool, late: bool
     ) -> Mapping[int, int] | None:
         """Return ``closed_until`` of a roll-up that is due; see ``core.batch.RollupStep``."""
         self.advance(now_ms)
+        log_ms = self._log_time.at(self._now_ms, monotonic_ms)
         held = self._held(partition)
-        return held.rolling.closing(self._now_ms, caught_up=caught_up, late=late)
+        return held.rolling.closing(self._now_ms, log_ms, caught_up=caught_up, late=late)
 
     def rollup(self, partition: int, until: Mapping[int, int]) -> Iterator[tuple[int, bytes]]:
         """Return the frames of a roll-up, each with its pane length."""
@@ -297,7 +300,9 @@ class Board:
         for record in records:
             frame = decode_frame(record.value or b"")
             held.rolling.reach(record.offset, self._now_ms)
-            held.rolling.hear(frame, record.timestamp or frame.watermark_ms)
+            written_ms = record.timestamp or frame.watermark_ms
+            held.rolling.hear(frame, written_ms)
+            self._log_time.hear(written_ms)
             held.watermark_ms = max(held.watermark_ms, frame.watermark_ms)
             for rows in frame.families:
                 held.rolling.publish(rows)

@@ -145,15 +145,22 @@ class Rolling:
         self._heard[source] = max(watermark_ms, frame.watermark_ms), max(heard_ms, written_ms)
         self._stream_ms = max(self._stream_ms, written_ms)
 
-    def closing(self, now_ms: int, *, caught_up: bool, late: bool) -> Mapping[int, int] | None:
-        """Return ``closed_until`` of a roll-up that is due; see ``core.batch.RollupStep``."""
+    def closing(
+        self, now_ms: int, log_ms: int, *, caught_up: bool, late: bool
+    ) -> Mapping[int, int] | None:
+        """Return ``closed_until`` of a roll-up that is due; see ``core.batch.RollupStep``.
+
+        *log_ms* is the time that the log proves (:class:`~pipeline.fold.log_time.LogTime`).
+        """
         limit_ms = self._limit(now_ms, caught_up=caught_up)
         if self._looked == limit_ms // MINUTE_MS:
             return None
         self._settle(now_ms)
+        if self._misses(log_ms):
+            return None
         publishing = self._publishing
         waiting = self._has_late()
-        if (late or not waiting) and not self._misses(now_ms):
+        if late or not waiting:
             until = {
                 length: self._until(length, closed, limit_ms)
                 for length, closed in self._closed.items()
@@ -168,13 +175,12 @@ class Rolling:
         self._looked = limit_ms // MINUTE_MS
         return None
 
-    def _misses(self, now_ms: int) -> bool:
+    def _misses(self, log_ms: int) -> bool:
         """Tell whether rows are gone, from memory too, that a worker with a right clock would show.
 
         A clock that went ahead makes panes old too soon: as long as they are not by the log's own
         time, the position stays, and with it the rows' delta records are read again.
         """
-        log_ms = min(now_ms, self._stream_ms)
         return any(tier.misses(log_ms) for tier in self._tiers() if tier.length_ms in self._closed)
 
     def _limit(self, now_ms: int, *, caught_up: bool) -> int:

@@ -201,13 +201,16 @@ class FoldLane(Lane):
         if rollups is None or plan is None or tap is None or not self.stats.ready:
             return
         clock, since, partition = self.shared.clock, self._late_at, self.tp.partition
-        if clock.monotonic() < self._roll_up_from:
+        monotonic = clock.monotonic()
+        if monotonic < self._roll_up_from:
             return
-        late = since is None or clock.monotonic() - since >= LATE_EVERY_MS / 1000
+        late = since is None or monotonic - since >= LATE_EVERY_MS / 1000
         caught_up = not self._inbox and self.next >= self._end()
         now_ms = clock.now_ms()
         with own_code():
-            until = plan.step.closing(partition, now_ms, caught_up=caught_up, late=late)
+            until = plan.step.closing(
+                partition, now_ms, int(monotonic * 1000), caught_up=caught_up, late=late
+            )
             if self._watch is None:
                 due = until is not None
             else:

@@ -69,7 +69,7 @@ class Partition:
         self._fold(now_ms)
         self.board.complete(0)
         late = now_ms - self._late_at >= PANE
-        until = self.board.closing(0, now_ms, caught_up=True, late=late)
+        until = self.board.closing(0, now_ms, now_ms, caught_up=True, late=late)
         if until is not None:
             self.watch.judge(0, until)
         self.watch.look(0)
