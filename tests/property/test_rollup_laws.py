@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -286,25 +285,6 @@ def test_a_pane_is_written_once_its_grace_is_over_and_late_rows_as_an_addition()
     partition.roll_up(caught_up=True, late=True, committed=True)
     assert partition.cut.closed_until == {MINUTE: NOW + MINUTE, 5 * MINUTE: NOW + 5 * MINUTE}
     assert len(partition.rollups) == 3
-
-
-@pytest.mark.parametrize("recovered", [False, True])
-def test_what_came_late_is_written_though_nothing_comes_after_it(recovered: bool) -> None:
-    partition = Partition(WINDOWS[0])
-    partition.now = NOW + 50 * SECOND
-    for ago in 58, 59:  # the second one after the first was rolled up
-        partition.fold([Row(("a",), "sent", NOW - ago * MINUTE)])
-        partition.roll_up(caught_up=True, late=True, committed=True)
-        partition.roll_up(caught_up=True, late=True, committed=True)
-    assert partition.cut is not None
-    assert partition.cut.deltas_end == 1
-    if recovered:
-        partition.now += 20 * SECOND
-        partition.recover(1, read_between=False)
-    for _ in range(5 * MINUTE // SECOND):
-        partition.now += SECOND
-        partition.roll_up(caught_up=True, late=True, committed=True)
-    assert partition.cut.deltas_end == 2
 
 
 def test_late_rows_are_in_one_addition_only() -> None:
