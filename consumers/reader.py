@@ -218,7 +218,7 @@ class Reader:
         topic = self._options.topic
         if self._options.group is not None:
             heed_group_errors(consumer._coordinator)  # noqa: SLF001  the kit's remedy asks for it
-            consumer.subscribe([topic], listener=_Listener(self))
+            consumer.subscribe([topic], listener=_Listener(self, consumer))
             return
         self._assigned = {TopicPartition(topic, number) for number in numbers}
         consumer.assign(sorted(self._assigned))
@@ -315,18 +315,21 @@ class Reader:
             else:
                 self._committed |= due
 
-    # -- what the group's coordinator tells
+    # -- what the group's coordinator tells: a client that was left may do so until it has ended
 
-    async def revoke(self) -> None:
+    async def revoke(self, consumer: AIOKafkaConsumer) -> None:
         """Commit, because others may get the partitions: what was not handled is read again."""
-        await self._commit()
-        self._end_turn()
-        self._assigned = set()
+        if consumer is self._consumer:
+            await self._commit()
+        if consumer is self._consumer:
+            self._end_turn()
+            self._assigned = set()
 
-    def assign(self, tps: Collection[TopicPartition]) -> None:
+    def assign(self, consumer: AIOKafkaConsumer, tps: Collection[TopicPartition]) -> None:
         """Take *tps*; they are placed by the next read."""
-        self._end_turn()
-        self._assigned = set(tps)
+        if consumer is self._consumer:
+            self._end_turn()
+            self._assigned = set(tps)
 
     def _end_turn(self) -> None:
         self._turn += 1
@@ -339,14 +342,14 @@ class Reader:
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped here
     """Passes on what the coordinator tells."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, consumer: AIOKafkaConsumer) -> None:
+        self._reader, self._consumer = reader, consumer
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Commit before others get them."""
         if revoked:
-            await self._reader.revoke()
+            await self._reader.revoke(self._consumer)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take the share of this generation."""
-        self._reader.assign(assigned)
+        self._reader.assign(self._consumer, assigned)
